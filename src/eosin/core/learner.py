@@ -1,0 +1,107 @@
+"""What is trained: a module that names its loss terms, and a wrapper for networks that must never change."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from eosin.core.values import Batch, Clock
+
+
+class Learner(nn.Module):
+    """A trainable model. It owns its normalisation: it takes RGB in 0..1 at training, export and on slides alike.
+
+    ``forward`` *is* ``losses``; the loop calls the module, never the method, so that gradients are averaged between
+    processes. ``revision`` is raised by hand when the meaning of the code changes, which makes old steps stale.
+    """
+
+    revision: ClassVar[int] = 1
+
+    @abstractmethod
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """Named, weighted scalar terms in float32; the loop adds them up."""
+
+    def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """The losses (see the class docstring)."""
+        return self.losses(batch, clock)
+
+    @abstractmethod
+    def predict(self, image: Tensor) -> Tensor:
+        """Class probabilities.
+
+        Args:
+            image: float32 ``[B, 3, H, W]`` in 0..1.
+
+        Returns:
+            float32 ``[B, K, H, W]``, non-negative, summing to 1 over classes. A classifier answers with its class
+            maps, so that one evaluator judges every stage.
+        """
+
+    def tag_scores(self, image: Tensor) -> Tensor:
+        """Scores in 0..1 that each class is present, ``[B, K]``: here the mean of its highest tenth of pixels."""
+        return highest_mean(self.predict(image), 0.1)
+
+    def groups(self, lr: float) -> list[dict[str, Any]]:
+        """Optimizer groups: weights decay, biases and norms do not."""
+        decay = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        return [{"params": decay, "lr": lr}, {"params": plain, "lr": lr, "weight_decay": 0.0}]
+
+    def after_step(self, clock: Clock) -> None:
+        """Called after every optimizer step; nothing by default."""
+        return None
+
+
+class Normalise(nn.Module):
+    """Shift and scale RGB in 0..1 per channel; part of the learner, so that training, export and slides agree.
+
+    Args:
+        mean: per channel; the default is ImageNet's.
+        std: per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, mean: tuple[float, ...] = (0.485, 0.456, 0.406), std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` in 0..1 to the same shape, about zero mean and unit spread."""
+        return (image - self.mean) / self.std
+
+
+def highest_mean(maps: Tensor, share: float) -> Tensor:
+    """Mean over the highest ``share`` of the pixels of each map: ``[B, K, H, W]`` to ``[B, K]``; at least one pixel."""
+    flat = maps.flatten(2)
+    return flat.topk(max(1, round(share * flat.shape[2])), dim=2).values.mean(2)
+
+
+class Frozen(nn.Module):
+    """A network that teaches and never learns: in eval mode and without gradients for ever.
+
+    It stays outside ``parameters()``, ``state_dict()`` and ``train()`` of whatever holds it, and follows ``.to()``.
+    """
+
+    net: nn.Module
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        object.__setattr__(self, "net", net.eval().requires_grad_(False))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.net._apply(fn)
+        return super()._apply(fn, recurse)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Any) -> Any:
+        """Call the network without recording gradients."""
+        return self.net(*inputs)

@@ -1,0 +1,1 @@
+"""Turns a plan into steps on disk."""

@@ -1,0 +1,112 @@
+"""Where training runs and in which precision. The one file that knows Accelerate."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from eosin.core.errors import WrongUse
+from eosin.core.values import Batch
+
+Precision = Literal["fp32", "bf16"]
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device, its precision and its memory format."""
+
+    accelerator: Accelerator
+    precision: Precision
+
+    @property
+    def name(self) -> str:
+        """``cpu``, ``cuda`` ..."""
+        return self.accelerator.device.type
+
+    def place(self, net: N) -> N:
+        """Move a network here, in the memory format that is fast here."""
+        return net.to(self.accelerator.device, memory_format=torch.channels_last)
+
+    def prepare(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Give network and optimizer to Accelerate; loader, schedule and checkpoints stay ours."""
+        prepared: tuple[nn.Module, torch.optim.Optimizer] = self.accelerator.prepare(net, optimizer)
+        return prepared
+
+    def send(self, batch: Batch) -> Batch:
+        """Move a batch here."""
+        to: Callable[[Tensor], Tensor] = lambda t: t.to(self.accelerator.device, non_blocking=True)  # noqa: E731
+        image = to(batch.image).contiguous(memory_format=torch.channels_last)
+        return Batch(image, to(batch.tags), {k: to(m) for k, m in batch.masks.items()}, batch.ids)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Networks run under it; losses switch it off again."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.name, torch.bfloat16)
+
+    def backward(self, loss: Tensor) -> None:
+        """Backpropagate."""
+        self.accelerator.backward(loss)
+
+
+def open_device(precision: Literal["auto", "fp32", "bf16"]) -> Device:
+    """The best device of this machine.
+
+    Args:
+        precision: ``auto`` takes bf16 where it gains: CUDA with bf16, and CPUs with AMX or AVX512-BF16.
+
+    Raises:
+        WrongUse: if bf16 is asked for where the device has none.
+    """
+    accelerator = Accelerator(step_scheduler_with_optimizer=False)
+    gains = _bf16_gains(accelerator.device.type)
+    if precision == "bf16" and accelerator.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise WrongUse("fit.precision = 'bf16': this GPU has no bf16; use fp32")
+    chosen: Precision = "bf16" if precision == "bf16" or (precision == "auto" and gains) else "fp32"
+    return Device(accelerator, chosen)
+
+
+def _bf16_gains(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    flags = cpu_flags()
+    return device == "cpu" and bool({"amx_bf16", "avx512_bf16"} & flags)
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's feature flags where the system tells them, else none."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            line = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(line.partition(":")[2].split())
+
+
+def workers(items: int) -> int:
+    """Loader processes: one core is left to the computation, and few items are read at once without any."""
+    return 0 if items < 512 else max(1, min(4, (os.cpu_count() or 1) - 1))
+
+
+def seed_everything(*key: int) -> None:
+    """Seed Python, NumPy and torch from a key, e.g. (seed, step)."""
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002  (seeds what libraries draw)
+    torch.manual_seed(int(words[2]))
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of the workers that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

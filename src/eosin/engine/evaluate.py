@@ -1,0 +1,120 @@
+"""Predicting and counting a labelled split, during a fit and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eosin.core.learner import Learner
+from eosin.core.tiling import blend
+from eosin.core.values import Batch
+from eosin.data.module import InOrder, LabelledView, WeakView, loader
+from eosin.engine.device import Device, workers
+from eosin.metrics.protocols import Protocol
+
+Predict = Callable[[Tensor], Tensor]
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How images of any size are predicted: tiles of ``tile`` px whose rim of ``margin`` px is trusted less."""
+
+    tile: int
+    margin: int
+
+
+def predict_view(predict: Predict, view: LabelledView, tiling: Tiling) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    """Predict every item of a view.
+
+    Args:
+        predict: uint8 ``[B, 3, tile, tile]`` to probabilities ``[B, K, tile, tile]``.
+        view: the items.
+        tiling: tile and margin; items of exactly one tile are predicted in batches.
+
+    Yields:
+        Index of the item, probabilities float32 ``[K, H, W]``, truth uint8 ``[H, W]`` or None.
+    """
+    side = (tiling.tile, tiling.tile)
+    waiting: list[tuple[int, Tensor, Tensor | None]] = []
+    for index, image, truth in view.stream(workers(len(view))):
+        if tuple(image.shape[1:]) == side:
+            waiting.append((index, image, truth))
+            if len(waiting) == BATCH:
+                yield from _batch(predict, waiting)
+                waiting = []
+        else:
+            yield index, blend(predict, image, tiling.tile, tiling.margin, BATCH), truth
+    if waiting:
+        yield from _batch(predict, waiting)
+
+
+def _batch(
+    predict: Predict, waiting: list[tuple[int, Tensor, Tensor | None]]
+) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+    maps = predict(torch.stack([image for _, image, _ in waiting]))
+    for (index, _, truth), probabilities in zip(waiting, maps, strict=True):
+        yield index, probabilities, truth
+
+
+def of_learner(learner: Learner, device: Device, autocast: bool) -> Predict:
+    """A learner as a function of uint8 tiles; ``autocast`` runs it in the device's fast precision."""
+
+    @torch.inference_mode()
+    def predict(tiles: Tensor) -> Tensor:
+        image = device.send(Batch(tiles, torch.empty(0))).image.float() / 255
+        if not autocast:
+            return learner.predict(image).float()
+        with device.autocast():
+            return learner.predict(image).float()
+
+    return predict
+
+
+def count_view(
+    predict: Predict,
+    view: LabelledView,
+    tiling: Tiling,
+    protocol: Protocol,
+    keep: Callable[[int, NDArray[np.uint8]], None] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count every labelled item by a protocol.
+
+    Args:
+        predict: uint8 tiles to probabilities.
+        view: items with truth.
+        tiling: tile and margin.
+        protocol: makes predictions ready and counts them.
+        keep: called with each item's index and prediction uint8 ``[H, W]``.
+
+    Returns:
+        Indices int64 ``[N]`` and confusion matrices int64 ``[N, K, K]``.
+    """
+    indices, counts = [], []
+    for index, probabilities, truth in predict_view(predict, view, tiling):
+        prediction = protocol.prepare(probabilities).cpu()
+        if keep is not None:
+            keep(index, prediction.numpy())
+        if truth is not None:
+            indices.append(index)
+            counts.append(protocol.count(prediction, truth))
+    classes = len(protocol.classes)
+    matrices = np.stack(counts) if counts else np.empty((0, classes, classes), np.int64)
+    return np.asarray(indices, np.int64), matrices
+
+
+def score_tags(learner: Learner, view: WeakView, device: Device, batch: int) -> NDArray[np.float32]:
+    """Tag scores of every item, float32 ``[N, K]`` in 0..1, in the order of the items."""
+    learner.eval()
+    found = []
+    batches: Any = loader(view, InOrder(view.items, batch), workers(len(view)))
+    for items in batches:
+        with torch.inference_mode():
+            found.append(learner.tag_scores(device.send(items).image).float().cpu().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,332 @@
+"""The workshop that a plan is handed: it turns each call into one finished, digested step on disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from eosin import __version__
+from eosin.core.artifact import Artifact, MaskSet, Trained, read_json
+from eosin.core.classes import Classes
+from eosin.core.errors import EosinError, WrongUse
+from eosin.core.lab import MaskRule
+from eosin.core.learner import Learner
+from eosin.core.progress import Progress
+from eosin.core.tiling import stride
+from eosin.core.values import FitSpec, Selection
+from eosin.data.dataset import Dataset
+from eosin.data.module import LabelledView, WeakView, item_side
+from eosin.engine.device import Device, cpu_seconds, open_device, seed_everything
+from eosin.engine.evaluate import Tiling, count_view, of_learner, score_tags
+from eosin.engine.export import Exported
+from eosin.engine.journal import Journal
+from eosin.engine.label import draw_masks
+from eosin.engine.loop import Fit, Judge
+from eosin.engine.steps import Steps
+from eosin.metrics.protocols import Subject, find_protocol, tags_entry
+from eosin.metrics.scores import miou
+from eosin.metrics.tags import mean_average_precision
+from eosin.predictor.spec import Card
+from eosin.predictor.write import write_model
+from eosin.recipe import Recipe
+from eosin.slides.image import write_mask
+
+L = TypeVar("L", bound=Learner)
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where and with what a plan runs."""
+
+    run: Path
+    dataset: Dataset
+    recipe: Recipe
+    supervision: Literal["tags", "truth"]
+    progress: Progress
+
+
+class EngineLab:
+    """The lab of one run. See ``eosin.core.lab.Lab`` for what each call means.
+
+    Args:
+        place: the run's folder, data, recipe and supervision.
+    """
+
+    def __init__(self, place: Workplace) -> None:
+        self.place = place
+        self.dataset, self.recipe, self.progress = place.dataset, place.recipe, place.progress
+        self.classes: Classes = place.dataset.classes
+        self.steps = Steps(place.run)
+        self.journal = Journal(place.run / "journal.jsonl")
+        self.protocol = find_protocol(place.recipe.protocol)
+        self.items = self.dataset.items("train")
+        self.trained: dict[str, Trained] = {}
+        self._builds: dict[str, partial[Any]] = {}
+
+    # -- the calls of a plan -------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        name: str,
+        build: partial[L],
+        masks: Mapping[str, MaskSet] | None = None,
+        start: Trained | None = None,
+        extra: Mapping[str, Artifact] | None = None,
+    ) -> Trained:
+        """Train what ``build`` makes on the training split, from tags and the given masks."""
+        masks, extra = dict(masks or {}), dict(extra or {})
+        spec = self.recipe.fit_spec(name)
+        inputs = {a.name: a.digest for a in [*masks.values(), *extra.values(), *([start] if start else [])]}
+        settings = {
+            "kind": "fit",
+            "build": build,
+            "spec": spec,
+            "seed": self.recipe.seed,
+            "data": self.dataset.digest,
+            "tiling": [self.tiling.tile, self.tiling.margin],
+            "masks": {key: mask.name for key, mask in masks.items()},
+        }
+
+        def work(folder: Path) -> dict[str, Any]:
+            return self._train(name, build, spec, masks, start, folder)
+
+        step = self.steps.do(f"steps/{name}", name, settings, inputs, work)
+        return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
+
+    def label(self, name: str, source: Trained, rule: partial[MaskRule]) -> MaskSet:
+        """Draw a mask for every training item from the source's class maps and the item's tags."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            device = open_device(self.recipe.fit_spec(source.name).precision)
+            shares = np.zeros(256, np.int64)
+            advance = self.progress.start(name, len(self.items))
+
+            def keep(item: str, mask: NDArray[np.uint8]) -> None:
+                write_mask(folder / "masks" / f"{item}.png", mask, self.classes)
+                shares[:] += np.bincount(mask.ravel(), minlength=256)
+                advance(1, "")
+
+            draw_masks(device.place(self._load(source)), rule(), self.items, device, keep)
+            return {"pixels": {c: int(shares[i]) for i, c in enumerate(self.classes.names)}, "ignored": int(shares[255])}
+
+        settings = {"kind": "label", "rule": rule, "data": self.dataset.digest}
+        step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work)
+        return MaskSet(name, step.folder / "masks", step.digest)
+
+    def truth(self) -> MaskSet:
+        """The true masks of the training split; refused unless the method declares ``supervision = "truth"``."""
+        if self.place.supervision != "truth":
+            raise EosinError("a method with supervision 'tags' asked for true masks; that is refused")
+        truth = self.dataset.truth("train")
+        if truth is None or len(truth) != len(self.items):
+            have = 0 if truth is None else len(truth)
+            raise EosinError(
+                f"{self.dataset.folder}: {have} of {len(self.items)} training items have a mask; "
+                f"method {self.recipe.method} needs all of them"
+            )
+        paths = {str(item): truth.path(i) for i, item in enumerate(self.items.ids)}
+        return _TrueMasks("truth", self.dataset.folder, self.dataset.digest, self.classes.ignore, paths)
+
+    def keep(self, name: str, build: partial[L]) -> Trained:
+        """Keep a learner without training it (composition)."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            return self._store(self._built(name, build), folder, "last", {})
+
+        step = self.steps.do(f"steps/{name}", name, {"kind": "keep", "build": build, "seed": self.recipe.seed}, {}, work)
+        return self._remember(name, build, step.folder, step.digest, "last")
+
+    def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
+        """Any other result: ``work`` fills an empty folder."""
+
+        def noted(folder: Path) -> dict[str, Any]:
+            work(folder)
+            return {}
+
+        step = self.steps.do(f"steps/{name}", name, {"kind": kind, "work": work}, {a.name: a.digest for a in inputs}, noted)
+        return Artifact(name, step.folder, step.digest)
+
+    def score(self, name: str, source: Trained, split: str) -> None:
+        """Predict a split with a trained step, always in float32, and keep predictions, counts and the entry."""
+        items, truth = self.dataset.items(split), self.dataset.truth(split)
+        subject = Subject(self.dataset.name, split, source.name, source.selection)  # type: ignore[arg-type]
+
+        def work(folder: Path) -> dict[str, Any]:
+            device = open_device("fp32")
+            learner = device.place(self._load(source))
+            view = LabelledView(items, truth)
+            protocol = self.protocol(self.classes)
+
+            def keep(index: int, prediction: NDArray[np.uint8]) -> None:
+                write_mask(folder / f"{items.ids[index]}.png", prediction, self.classes)
+                advance(1, "")
+
+            advance = self.progress.start(f"score {source.name} on {split}", len(view))
+            predict = of_learner(learner, device, autocast=False)
+            index, counts = count_view(predict, view, self.tiling, protocol, keep)
+            if truth is None:
+                scores = score_tags(learner, WeakView(items, None, 0), device, 16)
+                return {"entry": tags_entry(subject, self.classes, scores, items.tags)}
+            np.savez_compressed(folder / "counts.npz", ids=items.ids[index], patients=items.patients[index], counts=counts)
+            return {"entry": protocol.score_entry(subject, counts, items.patients[index])}
+
+        settings = {
+            "kind": "score",
+            "protocol": self.protocol.name,
+            "tiling": [self.tiling.tile, self.tiling.margin],
+            "data": self.dataset.digest,
+            "split": split,
+        }
+        self.steps.do(f"predictions/{source.name}/{split}", name, settings, {source.name: source.digest}, work)
+
+    def export(self, name: str, source: Trained) -> None:
+        """Write the model folder of the run, with the scores that were taken of its step."""
+        target = self.place.run / "model"
+        scores = [e for e in self.scores() if e["step"] == source.name]
+        card = Card(
+            classes=self.classes,
+            tile=self.tiling.tile,
+            margin=self.tiling.margin,
+            mpp=self.dataset.mpp,
+            method=self.recipe.method,
+            recipe=self.recipe.digest,
+            selection=source.selection,
+            scores=tuple(scores),
+            dataset=self.dataset.name,
+            licences=(f"data {self.dataset.name}: {self.dataset.licence}",),
+            eosin=__version__,
+        )
+
+        def work(folder: Path) -> dict[str, Any]:
+            shutil.rmtree(target, ignore_errors=True)
+            write_model(target, Exported(self._load(source)), card)
+            return {"model": Card.read(target).digest}
+
+        self.steps.do(f"steps/{name}", name, {"kind": "export", "card": card}, {source.name: source.digest}, work)
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The entries of all scored steps, in the order of the plan."""
+        paths = [p for step in self.trained for p in sorted((self.place.run / "predictions" / step).glob("*/step.json"))]
+        return [read_json(path)["notes"]["entry"] for path in paths]
+
+    def step_notes(self) -> dict[str, dict[str, Any]]:
+        """What each trained step noted: time, parameters, kept epoch."""
+        return {name: read_json(step.folder / "step.json")["notes"] for name, step in self.trained.items()}
+
+    # -- what the calls share ------------------------------------------------------------------------------------
+
+    @property
+    def tiling(self) -> Tiling:
+        """Tile and margin at which the model is judged and exported."""
+        crops = [s.augment.crop for s in map(self.recipe.fit_spec, self._fit_names()) if s.augment.crop]
+        tile = self.recipe.data.tile or (min(crops) if crops else item_side(self.items))
+        margin = self.recipe.data.margin if self.recipe.data.margin is not None else tile // 8
+        stride(tile, margin)
+        return Tiling(tile, margin)
+
+    def _fit_names(self) -> list[str]:
+        return [k for k in self.recipe.fit if k not in FitSpec.model_fields] or ["all"]
+
+    def _built(self, name: str, build: partial[L]) -> L:
+        seed_everything(self.recipe.seed, zlib.crc32(name.encode()))
+        return build()
+
+    def _load(self, source: Trained) -> Learner:
+        learner: Learner = self._builds[source.name]()
+        learner.load_state_dict(load_file(source.folder / WEIGHTS))
+        return learner.eval()
+
+    def _remember(self, name: str, build: partial[Any], folder: Path, digest: str, selection: Selection) -> Trained:
+        trained = Trained(name, folder, digest, selection)
+        self._builds[name] = build
+        self.trained[name] = trained
+        return trained
+
+    def _train(
+        self, name: str, build: partial[L], spec: FitSpec, masks: Mapping[str, MaskSet], start: Trained | None, folder: Path
+    ) -> dict[str, Any]:
+        began, cpu = time.perf_counter(), cpu_seconds()
+        device = open_device(spec.precision)
+        learner = self._built(name, build)
+        if start is not None:
+            learner.load_state_dict(load_file(start.folder / WEIGHTS))
+        selection, judge = self._judge(spec, device)
+        self.journal.forget(name)
+        view = WeakView(self.items, spec.augment, self.recipe.seed, {key: mask.path for key, mask in masks.items()})
+        fit = Fit(
+            name, device.place(learner), view, spec, self.recipe.seed, selection, judge, device, self.journal, self.progress
+        )
+        kept = fit.run()
+        learner.load_state_dict(kept.weights)
+        notes = {
+            "epoch": kept.epoch,
+            "score": kept.score if selection != "last" else None,
+            "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
+            "precision": device.precision,
+            "wall_s": round(time.perf_counter() - began, 1),
+            "cpu_s": round(cpu_seconds() - cpu, 1),
+        }
+        return self._store(learner, folder, selection, notes)
+
+    def _store(self, learner: Learner, folder: Path, selection: Selection, notes: dict[str, Any]) -> dict[str, Any]:
+        weights = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        return {"selection": selection, **notes}
+
+    def _judge(self, spec: FitSpec, device: Device) -> tuple[Selection, Judge]:
+        """How an epoch is judged: by validation masks, by validation tags, or not at all."""
+        has_val = "val" in self.dataset.splits
+        truth = self.dataset.truth("val") if has_val else None
+        if spec.select == "masks" and truth is None:
+            raise WrongUse(f"{self.dataset.folder}: select = 'masks' needs a split 'val' with masks; use auto or tags")
+        if spec.select == "tags" and not has_val:
+            raise WrongUse(f"{self.dataset.folder}: select = 'tags' needs a split 'val'; use auto or last")
+        if spec.select == "last" or not has_val:
+            return "last", lambda learner: {}
+        items = self.dataset.items("val")
+        if truth is not None and spec.select != "tags":
+            view, protocol, tiling = LabelledView(items, truth), self.protocol(self.classes), self.tiling
+
+            def by_masks(learner: Learner) -> dict[str, float]:
+                _, counts = count_view(of_learner(learner, device, autocast=True), view, tiling, protocol)
+                return {"miou": float(miou(counts.sum(0)))}
+
+            return "masks", by_masks
+        if not _tags_vary(items.tags):
+            if spec.select == "tags":
+                raise WrongUse(f"{self.dataset.folder}: all val items have the same tags; select = 'tags' cannot choose")
+            return "last", lambda learner: {}
+        tagged = WeakView(items, None, 0)
+
+        def by_tags(learner: Learner) -> dict[str, float]:
+            return {"tag_map": float(mean_average_precision(score_tags(learner, tagged, device, 16), items.tags))}
+
+        return "tags", by_tags
+
+
+@dataclass(frozen=True, slots=True)
+class _TrueMasks(MaskSet):
+    """The truth as a mask set, where the data set has it."""
+
+    paths: Mapping[str, Path] | None = None
+
+    def path(self, item: str) -> Path:
+        """The mask file of an item."""
+        assert self.paths is not None  # noqa: S101
+        return self.paths[item]
+
+
+def _tags_vary(tags: NDArray[np.float32]) -> bool:
+    return bool(((tags == 0).any(0) & (tags == 1).any(0)).any())
+

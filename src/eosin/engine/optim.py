@@ -1,0 +1,65 @@
+"""Optimizers and learning-rate schedules from settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from eosin.core.learner import Learner
+from eosin.core.values import FitSpec
+
+
+def optimizer(learner: Learner, spec: FitSpec) -> torch.optim.Optimizer:
+    """The optimizer over the learner's own groups; a group may carry its own rate and decay."""
+    groups = [g for g in learner.groups(spec.lr) if g["params"]]
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=spec.lr, weight_decay=spec.weight_decay)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+
+
+def factor(spec: FitSpec, step: int, steps: int) -> float:
+    """By what the base rates are multiplied at ``step`` of ``steps``.
+
+    ``poly`` is ``(1 - t/T)**0.9`` (ARML, section A4); ``cosine`` falls to 0; ``onecycle`` rises from 1/25 to 1 over
+    the first 30 % and falls to 0; ``warmup`` multiplies all of them by a linear rise.
+    """
+    t = step / max(1, steps)
+    warm = min(1.0, (step + 1) / (spec.warmup * steps)) if spec.warmup * steps >= 1 else 1.0
+    if spec.schedule == "poly":
+        return float(warm * (1 - t) ** 0.9)
+    if spec.schedule == "cosine":
+        return warm * 0.5 * (1 + math.cos(math.pi * t))
+    if spec.schedule == "onecycle":
+        if t < 0.3:
+            return warm * (1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * t / 0.3)))
+        return warm * 0.5 * (1 + math.cos(math.pi * (t - 0.3) / 0.7))
+    return warm
+
+
+class Average:
+    """Exponential moving average of a learner's weights and buffers.
+
+    Args:
+        learner: whose weights are averaged.
+        decay: weight of the past; at step ``t`` it is at most ``(1 + t) / (10 + t)``, so that the start is forgotten.
+    """
+
+    def __init__(self, learner: Learner, decay: float) -> None:
+        self.learner = deepcopy(learner).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, learner: nn.Module, step: int) -> None:
+        """Take in the weights after a step."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        current: Mapping[str, torch.Tensor] = learner.state_dict()
+        for name, mean in self.learner.state_dict().items():
+            value = current[name].detach()
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)

@@ -1,0 +1,1 @@
+"""Confusion, scores, tag metrics and protocols."""

@@ -1,0 +1,1 @@
+"""Networks, poolings, losses, CAM makers, mask rules and segmenters."""

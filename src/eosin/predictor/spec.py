@@ -1,0 +1,112 @@
+"""The card of a model folder: what the model is, where it comes from, and the digests of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from eosin.core.artifact import read_json, write_text
+from eosin.core.classes import Classes
+from eosin.core.errors import EosinError
+from eosin.core.values import Selection
+
+CARD = "card.json"
+PROGRAM = "program.pt2"
+
+
+class Parity(BaseModel):
+    """How far the stored program is from the network it was made of, on tiles of noise in batches of 1 and 5.
+
+    Attributes:
+        max_difference: largest difference of a probability.
+        argmax_agreement: share of the pixels with the same most probable class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_difference: float = Field(ge=0)
+    argmax_agreement: float = Field(ge=0, le=1)
+
+
+class Card(BaseModel):
+    """Everything a user of the model must know; ``card.json`` in the model folder.
+
+    Attributes:
+        version: of this format (``schema`` in the file).
+        classes: the tissues, in the order of the output channels.
+        tile: side in pixels of the square input.
+        margin: pixels at a tile's border that are trusted less; tiles overlap by twice as much.
+        mpp: micrometres per pixel that the model was trained at; None where it was not known.
+        method: the method's name.
+        recipe: digest of the recipe.
+        selection: what the epoch was chosen by.
+        scores: as in ``scores.json``.
+        dataset: name of the data set.
+        licences: of the data and of the weights the training began with.
+        eosin: version that wrote the model.
+        use: always "research use only".
+        files: SHA-256 (hex) of each file beside the card.
+        parity: filled when the model is written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    classes: Classes
+    tile: int = Field(ge=1)
+    margin: int = Field(ge=0)
+    mpp: float | None = Field(default=None, gt=0)
+    method: str
+    recipe: str
+    selection: Selection
+    scores: tuple[dict[str, Any], ...] = ()
+    dataset: str
+    licences: tuple[str, ...] = ()
+    eosin: str
+    use: Literal["research use only"] = "research use only"
+    files: dict[str, str] = {}
+    parity: Parity | None = None
+
+    @model_validator(mode="after")
+    def _overlap(self) -> Card:
+        if 2 * self.margin >= self.tile:
+            raise ValueError(f"a margin of {self.margin} px leaves nothing of a tile of {self.tile} px")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the card, and through ``files`` of the whole model."""
+        return hashlib.sha256(self._text().encode()).hexdigest()
+
+    def _text(self) -> str:
+        value = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write ``card.json`` into ``folder``."""
+        write_text(folder / CARD, self._text())
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """Read ``card.json`` of a model folder.
+
+        Raises:
+            EosinError: if it is missing, of another schema, or has a wrong, missing or unknown value.
+        """
+        path = folder / CARD
+        if not path.is_file():
+            raise EosinError(f"{folder}: not a model folder (no {CARD}); give the model/ folder that `eosin run` wrote")
+        value = read_json(path)
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if schema != 1:
+            raise EosinError(f"{path}: schema {schema!r} is not known here, only 1; use the eosin that wrote the model")
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the card"
+            raise EosinError(f"{path}: {where}: {first['msg']}; export the model again") from None

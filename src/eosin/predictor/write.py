@@ -1,0 +1,90 @@
+"""Writing a model folder: export a network, check that the stored program is the same function, write its card."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from eosin.core.artifact import atomic_folder
+from eosin.core.errors import EosinError
+from eosin.core.fingerprint import file_digest
+from eosin.predictor.archive import Unsafe, read_program
+from eosin.predictor.predictor import Predictor
+from eosin.predictor.spec import PROGRAM, Card, Parity
+
+MOST_DIFFERENCE = 1e-4
+LEAST_AGREEMENT = 0.999
+
+
+def write_model(folder: Path, module: nn.Module, card: Card) -> Path:
+    """Export a network into a model folder.
+
+    Args:
+        folder: to be made; must not exist.
+        module: from uint8 ``[B, tile, tile, 3]`` to float32 probabilities ``[B, C, tile, tile]``; it is copied and not
+            changed.
+        card: without ``files`` and ``parity``, which are filled here.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        EosinError: if the stored program differs from the network by more than 1e-4 in a probability or in more than
+            0.1 % of the pixels' classes, on noise, or holds an operator that :class:`Predictor` would not load.
+    """
+    network = copy.deepcopy(module).cpu().eval().requires_grad_(False)
+    with atomic_folder(folder) as temporary:
+        path = temporary / PROGRAM
+        torch.export.save(_exported(network, card.tile), path)
+        try:
+            program = read_program(path.read_bytes())
+        except Unsafe as error:
+            raise EosinError(f"{folder}: the network cannot be stored as data: {error}") from None
+        parity = _parity(network, Predictor(card, program), card)
+        if not (parity.max_difference <= MOST_DIFFERENCE and parity.argmax_agreement >= LEAST_AGREEMENT):
+            raise EosinError(
+                f"{folder}: the stored program differs from the network by {parity.max_difference:.2g} and agrees in"
+                f" {parity.argmax_agreement:.2%} of the pixels; does the network depend on the batch or on chance?"
+            )
+        update = {"files": {PROGRAM: file_digest(path)}, "parity": parity}
+        card.model_copy(update=update).write(temporary)
+    return folder
+
+
+def _exported(network: nn.Module, tile: int) -> ExportedProgram:
+    # Two tiles, because a batch of one would be taken for a constant.
+    example = torch.zeros(2, tile, tile, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    # What remains is weights and a graph: no pickled example, and no stack traces with the paths of this machine.
+    program.example_inputs = None
+    for part in program.graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            part.meta.clear()
+            for node in list(part.graph.nodes):
+                node.meta = {key: value for key, value in node.meta.items() if key == "val"}
+                # These assert the types that were seen at export, and would refuse to run in bfloat16.
+                if node.target is torch.ops.aten._assert_tensor_metadata.default:
+                    part.graph.erase_node(node)
+    return program
+
+
+def _parity(network: nn.Module, predictor: Predictor, card: Card) -> Parity:
+    noise = torch.Generator().manual_seed(0)
+    difference, same, pixels = 0.0, 0, 0
+    for batch in (1, 5):
+        tiles = torch.randint(0, 256, (batch, card.tile, card.tile, 3), dtype=torch.uint8, generator=noise)
+        with torch.inference_mode():
+            expected: Tensor = network(tiles)
+        found = predictor(tiles)
+        wanted = (batch, len(card.classes), card.tile, card.tile)
+        if expected.shape != wanted or found.shape != wanted or not bool(expected.isfinite().all()):
+            raise EosinError(f"the network gives {list(expected.shape)} or not finite numbers for {list(tiles.shape)}")
+        difference = max(difference, float((found - expected).abs().max()))
+        same += int((found.argmax(1) == expected.argmax(1)).sum())
+        pixels += found[:, 0].numel()
+    return Parity(max_difference=difference, argmax_agreement=same / pixels)

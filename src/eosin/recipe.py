@@ -1,0 +1,185 @@
+"""Recipes: a strict YAML file that says which method, on which data, trained how, and what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from eosin.core.errors import WrongUse, nearest
+from eosin.core.fingerprint import digest
+from eosin.core.values import FitSpec
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class DataSpec(BaseModel):
+    """What data a recipe is meant for.
+
+    Attributes:
+        name: the data set's name in its ``dataset.yaml``; for messages.
+        phantom: knobs of drawn tissue, made when no ``--data`` is given.
+        tile: side in pixels at which the model is scored and exported; 0 takes the side of the training items.
+        margin: pixels of a tile's rim that are trusted less where tiles overlap; None takes an eighth of the tile.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    phantom: dict[str, Any] | None = None
+    tile: int = Field(default=0, ge=0)
+    margin: int | None = Field(default=None, ge=0)
+
+
+class Claim(BaseModel):
+    """Published numbers, in percent, with their source and protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    protocol: str
+    miou: float | None = None
+    dice: float | None = None
+    iou: dict[str, float] = {}
+
+
+class Recipe(BaseModel):
+    """A run's whole settings. Unknown keys are errors that name the nearest right key.
+
+    Attributes:
+        method: name of the method.
+        options: the method's own settings.
+        data: the data it is meant for.
+        fit: training settings; keys of a fit hold for every step, a step's name holds a mapping of its own.
+        protocol: how it is scored.
+        claim: what was published, if anything.
+        seed: seeds weights, order, augmentation and sampling.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    options: dict[str, Any] = {}
+    data: DataSpec = DataSpec()
+    fit: dict[str, Any] = {}
+    protocol: str = "strict"
+    claim: Claim | None = None
+    seed: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the result."""
+        return digest(self.model_dump(exclude={"claim"}))
+
+    def fit_spec(self, step: str) -> FitSpec:
+        """The settings of one step: common keys first, the step's own over them."""
+        common = {k: v for k, v in self.fit.items() if k in FitSpec.model_fields}
+        return validated(FitSpec, merged(common, self.fit.get(step) or {}), f"fit.{step}")
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``above`` over ``below``; mappings in both are merged in turn."""
+    result = dict(below)
+    for key, value in above.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def validated(model: type[M], values: Any, where: str) -> M:
+    """Build a model; the first defect becomes one line.
+
+    Raises:
+        WrongUse: naming the place, the value and, for an unknown key, the nearest right one.
+    """
+    if not isinstance(values, Mapping):
+        raise WrongUse(f"{where}: expected keys and values, not {values!r}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            fields = _fields(model, first["loc"][:-1])
+            raise WrongUse(f"{where}: unknown key {key!r}{nearest(str(first['loc'][-1]), fields)}") from None
+        raise WrongUse(f"{where}: {key} = {first.get('input')!r}: {first['msg']}") from None
+
+
+def _fields(model: type[BaseModel], at: Sequence[int | str]) -> list[str]:
+    for part in at:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def shipped() -> dict[str, str]:
+    """Text of every recipe in the package, by name."""
+    folder = files("eosin.recipes")
+    return {f.name.removesuffix(".yaml"): f.read_text() for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name.endswith(".yaml")}
+
+
+def load(name: str, overrides: Sequence[str] = (), steps: Mapping[str, Sequence[str]] | None = None) -> Recipe:
+    """Read a recipe by file path or shipped name and apply overrides.
+
+    Args:
+        name: path of a YAML file, a shipped name (``cam-glas``) or a method's name (its ``-default`` recipe).
+        overrides: ``key.sub=value`` texts; values are read as YAML.
+        steps: the trained steps of each known method, to check the names in ``fit``.
+
+    Raises:
+        WrongUse: for anything that cannot be read or is not known, in one line.
+    """
+    text, where = _text(name)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WrongUse(f"{where}: not valid YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(values, dict):
+        raise WrongUse(f"{where}: a recipe is a mapping with at least 'method'")
+    for override in overrides:
+        values = merged(values, _override(override))
+    recipe = validated(Recipe, values, where)
+    allowed = [*FitSpec.model_fields, *((steps or {}).get(recipe.method) or recipe.fit)]
+    for key in recipe.fit:
+        if key not in allowed:
+            raise WrongUse(f"{where}: unknown key 'fit.{key}'{nearest(key, allowed)}")
+    for step in (steps or {}).get(recipe.method, ()):
+        recipe.fit_spec(step)
+    return recipe
+
+
+def _text(name: str) -> tuple[str, str]:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise WrongUse(f"{name}: no such recipe file")
+        return path.read_text(encoding="utf-8"), name
+    known = shipped()
+    for candidate in (name, f"{name.replace('_', '-')}-default"):
+        if candidate in known:
+            return known[candidate], f"recipe {candidate}"
+    raise WrongUse(f"recipe {name!r} is not shipped and is not a .yaml file{nearest(name, list(known))}")
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise WrongUse(f"--set {text!r}: write key=value, e.g. fit.segmenter.epochs=3")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise WrongUse(f"--set {text!r}: the value is not valid YAML") from None
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return nested  # type: ignore[no-any-return]
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(exclude_none=True, mode="json"), sort_keys=False, allow_unicode=True)

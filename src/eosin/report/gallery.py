@@ -1,0 +1,168 @@
+"""Pictures of items: predictions from worst to best beside the truth, and pseudo masks of training patches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from eosin.core.classes import Classes
+from eosin.core.errors import EosinError
+from eosin.data.dataset import Dataset, Items
+from eosin.metrics.confusion import count_pixels
+from eosin.metrics.scores import fwiou
+from eosin.report.figures import fitted, tinted
+from eosin.report.markup import Safe, absent, el, number, percent, picture, swatch
+from eosin.report.reading import Record, Step, is_segmentation, mapping
+from eosin.slides.draw import Pixels
+from eosin.slides.image import read_mask, read_rgb
+
+_SHOWN, _SHOWN_PSEUDO = 12, 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A scored item: its position in the split, its files, and its own FwIoU (NaN without truth).
+
+    Of one image the mean IoU is a poor judge: a few stray pixels of an absent class halve it. Weighted by class area it
+    agrees with the eye.
+    """
+
+    index: int
+    name: str
+    image: Path
+    prediction: Path
+    truth: Path | None = None
+    score: float = math.nan
+
+
+def predictions(record: Record) -> Safe:
+    """Twelve items of the headline's split, evenly spaced from the worst to the best by their own FwIoU."""
+    entry, dataset = record.headline, record.dataset
+    if entry is None:
+        return absent("No scores.json, so nothing was predicted for a scored split.")
+    split = str(entry["split"])
+    where = f"predictions/{entry.get('step')}/{split}"
+    files = {p.stem: p for p in (record.folder / where).glob("*.png")}
+    if not files:
+        return absent(f"The run holds no predicted masks ({where} is absent or empty).")
+    if dataset is None or split not in dataset.splits:
+        return absent(f"{len(files)} predicted masks lie in {where}, but the images they belong to are out of reach.")
+    if list(entry["classes"]) != list(dataset.classes.names):
+        return absent(f"The classes of {dataset.folder} are no longer those of this run, so nothing is drawn.")
+    items, judged = dataset.items(split), is_segmentation(entry)
+    found = _scored(dataset, split, items, files) if judged else _unscored(items, files)
+    if not found:
+        return absent(f"None of the {len(files)} predictions in {where} belongs to an item that is still there.")
+    picked = _spread(len(found), _SHOWN)
+    rows = [_row(found[i], f"{i + 1} of {len(found)}", items, dataset.classes) for i in picked]
+    said = f"{len(picked)} of {len(found)} items of {split}, evenly spaced "
+    if judged:
+        said += "from the worst to the best by each item's own IoU, weighted by class area (FwIoU)."
+    else:
+        said += "by name. There is no truth to judge them by."
+    return Safe(el("p", said, class_="soft") + _legend(dataset.classes) + el("div", rows, class_="gallery"))
+
+
+def pseudo_masks(record: Record, step: Step) -> Safe:
+    """A few training patches with the masks that a label step drew, from tags alone."""
+    files, dataset = step.masks, record.dataset
+    if dataset is None or "train" not in dataset.splits:
+        return absent(f"{len(files)} masks lie in steps/{step.name}/masks, but their images are out of reach.")
+    items = dataset.items("train")
+    place = {str(name): i for i, name in enumerate(items.ids)}
+    files = [f for f in files if f.stem in place and items.path(place[f.stem]).exists()]
+    rows = []
+    for file in (files[i] for i in _spread(len(files), _SHOWN_PSEUDO)):
+        index = place[file.stem]
+        rgb = read_rgb(items.path(index))
+        pictures = [
+            picture(fitted(rgb), f"Training patch {file.stem}", "image"),
+            _masked(rgb, file, f"Pseudo mask of {file.stem}", "pseudo mask", dataset.classes),
+        ]
+        text = (el("code", file.stem), el("span", f"tags: {_tags(items, index, dataset.classes)}"))
+        rows.append(el("article", el("div", pictures, class_="row"), el("p", text), class_="item"))
+    said = f"{len(rows)} of {len(files)} training patches, evenly spaced by name; what is not tinted is not trained on."
+    if pixels := mapping(step.notes.get("pixels")):
+        ignored = int(step.notes.get("ignored", 0))
+        whole = max(1, sum(pixels.values()) + ignored)
+        said += f" All masks together: {', '.join(f'{n} {percent(p / whole)}' for n, p in pixels.items())}"
+        said += f", not trained on {percent(ignored / whole)}."
+    return Safe(el("p", said, class_="soft") + _legend(dataset.classes) + el("div", rows, class_="gallery"))
+
+
+def _scored(dataset: Dataset, split: str, items: Items, files: Mapping[str, Path]) -> list[_Item]:
+    """The predicted items whose image and mask are still there, worst first."""
+    truth = dataset.truth(split)
+    masks = {} if truth is None else {int(i): truth.path(j) for j, i in enumerate(truth.index)}
+    found = []
+    for item in _unscored(items, files):
+        mask = masks.get(item.index)
+        if mask is not None and mask.exists():
+            score = _own_score(item.prediction, mask, dataset.classes)
+            found.append(replace(item, truth=mask, score=score))
+    return sorted((item for item in found if not math.isnan(item.score)), key=lambda item: (item.score, item.name))
+
+
+def _unscored(items: Items, files: Mapping[str, Path]) -> list[_Item]:
+    """The predicted items whose image is still there, in the order of the data set."""
+    named = enumerate(map(str, items.ids))
+    return [_Item(i, name, items.path(i), files[name]) for i, name in named if name in files and items.path(i).exists()]
+
+
+def _own_score(prediction: Path, truth: Path, classes: Classes) -> float:
+    return fwiou(count_pixels(read_mask(prediction), read_mask(truth), len(classes), classes.ignore))
+
+
+def _row(item: _Item, place: str, items: Items, classes: Classes) -> Safe:
+    rgb = read_rgb(item.image)
+    pictures = [picture(fitted(rgb), f"Image {item.name}", "image")]
+    text = []
+    if item.truth is not None:
+        pictures.append(_masked(rgb, item.truth, f"Truth of {item.name}", "truth", classes))
+        text += [el("b", f"FwIoU {number(item.score)}"), el("span", place)]
+    pictures.append(_masked(rgb, item.prediction, f"Prediction of {item.name}", "prediction", classes))
+    text.append(el("code", item.name))
+    if patient := str(items.patients[item.index]):
+        text.append(el("span", f"patient {patient}"))
+    text.append(el("span", f"tags: {_tags(items, item.index, classes)}"))
+    return el("article", el("div", pictures, class_="row"), el("p", text), class_="item")
+
+
+def _masked(rgb: Pixels, file: Path, what: str, caption: str, classes: Classes) -> Safe:
+    """The overlay of a mask file, described by its shares.
+
+    Raises:
+        EosinError: if the mask has another size than its image.
+    """
+    mask = read_mask(file)
+    if mask.shape != rgb.shape[:2]:
+        sizes = f"{mask.shape[1]} x {mask.shape[0]} px, but its image {rgb.shape[1]} x {rgb.shape[0]} px"
+        raise EosinError(f"{file}: {sizes}; the image was changed since, so run or score again")
+    shares = np.bincount(mask.ravel(), minlength=256) / mask.size
+    parts = [f"{name} {percent(shares[k])}" for k, name in enumerate(classes.names) if shares[k] > 0]
+    return picture(tinted(rgb, mask, classes), f"{what}: {', '.join(parts) or 'no class'}", caption)
+
+
+def _legend(classes: Classes) -> Safe:
+    return el("p", [swatch(t.colour, t.name) for t in classes], class_="legend")
+
+
+def _tags(items: Items, index: int, classes: Classes) -> str:
+    """The names of the tags that are present, and of those that are unknown with a question mark."""
+    row = items.tags[index]
+    named = [n if row[k] == 1 else f"{n}?" for k, n in enumerate(classes.names) if row[k] == 1 or np.isnan(row[k])]
+    return ", ".join(named) or "none"
+
+
+def _spread(n: int, wanted: int) -> Sequence[int]:
+    """At most ``wanted`` evenly spaced positions of ``0..n-1``, the first and the last among them."""
+    return range(n) if n <= wanted else [round(i * (n - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+def label_steps(record: Record) -> list[Step]:
+    """The steps that drew masks."""
+    return [step for step in record.steps if step.masks]

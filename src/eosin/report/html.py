@@ -1,0 +1,66 @@
+"""Writes ``report.html``: one file that explains a run to a person, with nothing outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from eosin.core.artifact import write_text
+from eosin.report import gallery, scoring, sections
+from eosin.report.markup import Safe, el, join
+from eosin.report.reading import Record, read_run
+
+_SECTIONS: tuple[tuple[str, str, Callable[[Record], Safe]], ...] = (
+    ("scores", "Scores", scoring.scores),
+    ("confusion", "Confusion", scoring.confusions),
+    ("gallery", "Predictions", gallery.predictions),
+    ("curves", "Learning curves", sections.curves),
+    ("data", "Data", sections.data_card),
+    ("time", "Time", sections.timing),
+    ("provenance", "Provenance", sections.provenance),
+    ("recipe", "Recipe", sections.recipe),
+)
+
+
+def write_report(run: Path) -> Path:
+    """Write the report of a run folder into it.
+
+    Args:
+        run: what ``eosin run`` made. Files may be absent; the page then says so where they would have spoken.
+
+    Returns:
+        ``run/report.html``: self-contained, images inline, no scripts.
+
+    Raises:
+        EosinError: if the folder holds no run, or one of its files is broken.
+    """
+    record = read_run(run)
+    blocks = [(name, title, build(record)) for name, title, build in _SECTIONS]
+    at = next(i for i, (name, *_) in enumerate(blocks) if name == "curves")
+    labels = gallery.label_steps(record)
+    blocks[at:at] = [
+        (f"masks-{i}", "Pseudo masks" + (f": {s.name}" if len(labels) > 1 else ""), gallery.pseudo_masks(record, s))
+        for i, s in enumerate(labels)
+    ]
+    page = Template(files("eosin.report").joinpath("report.html").read_text(encoding="utf-8"))
+    path = run / "report.html"
+    write_text(
+        path,
+        page.substitute(
+            title=join([f"{record.method} on {record.data_name}"]),
+            made_by=join([f"eosin {record.provenance.get('eosin', '')}".strip()]),
+            sentence=join([sections.sentence(record)]),
+            hero=sections.hero(record),
+            links=join(el("a", title, href=f"#{name}") for name, title, _ in blocks),
+            sections=join(_card(*block) for block in blocks),
+        ),
+    )
+    return path
+
+
+def _card(name: str, title: str, body: Safe) -> Safe:
+    return el(
+        "section", el("h2", title, id=f"{name}-title"), body, id=name, class_="card", aria_labelledby=f"{name}-title"
+    )

@@ -1,0 +1,112 @@
+"""The scores of a run as tables: masks, tags, and what was confused with what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eosin.report.markup import Safe, absent, count, el, note, number, percent, swatch, table
+from eosin.report.reading import Entry, Record, is_segmentation, mapping
+
+_EXPLAINED = (
+    ("strict", "one confusion matrix over all pixels of the split; truth never touches a prediction."),
+    ("interval", "95 %, from drawing patients (or images, where patients are not known) with replacement."),
+    ("selected by", "what chose the kept epoch: validation masks, validation tags alone, or nothing (last)."),
+)
+
+
+def scores(record: Record) -> Safe:
+    """All entries of scores.json, those against masks and those against tags."""
+    if not record.scores:
+        return absent("scores.json is absent or empty: this run was not scored.")
+    drawn = [e for e in record.scores if is_segmentation(e)]
+    tagged = [e for e in record.scores if not is_segmentation(e)]
+    parts = (
+        [_masks(record, drawn)] if drawn else [absent("No split with masks was scored, so outlines were not judged.")]
+    )
+    parts += [_tags(record, tagged)] if tagged else []
+    if any(e.get("uses_truth") for e in drawn):
+        parts.append(note("\N{DAGGER} This protocol uses truth at test time. It is not comparable with strict scores."))
+    known = record.dataset.known if record.dataset else {}
+    parts += [note(f"Known of these data: {key.replace('_', ' ')}: {why}.") for key, why in known.items()]
+    terms = [el("div", el("dt", term), el("dd", meaning)) for term, meaning in _EXPLAINED]
+    parts.append(el("details", el("summary", "How to read this"), el("dl", terms, class_="pairs")))
+    return Safe("".join(parts))
+
+
+def _masks(record: Record, entries: list[Entry]) -> Safe:
+    head: list[object] = ["Step", "Split", "mIoU", "Mean Dice", "Accuracy", "FwIoU"]
+    names = [str(name) for name in entries[0]["classes"]]
+    head += [swatch(record.colour(name), name) for name in names]
+    rows = []
+    for entry in entries:
+        mark = el("abbr", " \N{DAGGER}", title="uses truth at test time") if entry.get("uses_truth") else None
+        ends = mapping(entry.get("ci95")).get("miou")
+        interval = el("small", f"{number(ends[0])} to {number(ends[1])}") if ends else None
+        how = el("small", entry["protocol"], mark, ", selected by ", entry.get("selection", "an unknown rule"))
+        row: list[object] = [(_marked(record, entry), how), _split(entry)]
+        row.append((el("b", number(entry.get("miou"))), interval))
+        row += [number(entry.get(key)) for key in ("mdice", "accuracy", "fwiou")]
+        for name in names:
+            dice = mapping(entry.get("dice")).get(name)
+            row.append((number(mapping(entry.get("iou")).get(name)), el("small", number(dice))))
+        rows.append(row)
+    return table("Scores against masks; per class IoU, and Dice below it", head, rows, text=2)
+
+
+def _tags(record: Record, entries: list[Entry]) -> Safe:
+    head: list[object] = ["Step", "Split", "Mean AP", "Exact match"]
+    names = [str(name) for name in entries[0]["classes"]]
+    head += [swatch(record.colour(name), name) for name in names]
+    rows = []
+    for entry in entries:
+        tags = mapping(entry.get("tags"))
+        precision = mapping(tags.get("average_precision"))
+        how = el("small", "selected by ", entry.get("selection", "an unknown rule"))
+        row: list[object] = [(_marked(record, entry), how), _split(entry)]
+        row += [el("b", number(tags.get("map"))), number(tags.get("exact_match"))]
+        rows.append(row + [number(precision.get(name)) for name in names])
+    return table("Scores against tags; average precision per class", head, rows, text=2)
+
+
+def _marked(record: Record, entry: Entry) -> Safe:
+    """The step's name; the style sheet tints the row of the headline."""
+    return el("span", entry.get("step"), class_="main" if entry is record.headline else None)
+
+
+def _split(entry: Entry) -> Safe:
+    return el("span", entry["split"], el("small", f"{count(entry.get('n_images'))} images"))
+
+
+def confusions(record: Record) -> Safe:
+    """Row-normalised confusion matrices, the headline's open and the others folded."""
+    drawn = [e for e in record.scores if is_segmentation(e)]
+    if not drawn:
+        return absent("Without masks there is no confusion matrix.")
+    main = record.headline
+    first = [e for e in drawn if e is main]
+    others = [e for e in drawn if e is not main]
+    parts = [_confusion(record, e) for e in first]
+    parts += [el("details", el("summary", _which(e)), _confusion(record, e)) for e in others]
+    return Safe("".join(parts))
+
+
+def _which(entry: Entry) -> str:
+    return f"{entry.get('step')} on {entry['split']}, {entry['protocol']}"
+
+
+def _confusion(record: Record, entry: Entry) -> Safe:
+    matrix = np.asarray(entry["confusion"], np.int64)
+    names = [str(name) for name in entry["classes"]]
+    titles = [swatch(record.colour(name), name) for name in names]
+    rows: list[list[object]] = []
+    for i, title in enumerate(titles):
+        whole = int(matrix[i].sum())
+        cells: list[object] = [title]
+        for j, pixels in enumerate(map(int, matrix[i])):
+            share = pixels / whole if whole else 0.0
+            said = percent(share) if whole else "\N{EN DASH}"
+            kind = "hit" if i == j else "miss"
+            cells.append(el("span", said, el("small", count(pixels)), class_=kind, style=f"--share:{share:.3f}"))
+        rows.append([*cells, count(whole)])
+    caption = f"{_which(entry)}: share of each true class (row) that was predicted as each class (column), and pixels"
+    return table(caption, ["Truth \N{RIGHTWARDS ARROW} predicted", *titles, "All pixels"], rows, class_="confusion")

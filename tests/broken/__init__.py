@@ -1,0 +1,1 @@
+"""One data set per defect, made when a test needs it."""

@@ -1,0 +1,1 @@
+"""Slow, independent versions of formulas, in plain loops."""

@@ -1,0 +1,43 @@
+"""Losses, one tag or one pixel at a time, in Python's double precision."""
+
+from __future__ import annotations
+
+import math
+
+
+def soft_margin(logits, tags):
+    """Mean over the known tags of -[y log s(x) + (1 - y) log(1 - s(x))], s = sigmoid."""
+    losses = []
+    for image_logits, image_tags in zip(logits, tags, strict=True):
+        for x, y in zip(image_logits, image_tags, strict=True):
+            if not math.isnan(y):
+                s = 1 / (1 + math.exp(-x))
+                losses.append(-(y * math.log(s) + (1 - y) * math.log(1 - s)))
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def soft_margin_gradient(logits, tags):
+    """The derivative (s(x) - y) / (number of known tags), 0 for unknown ones."""
+    known = sum(not math.isnan(y) for row in tags for y in row)
+    return [
+        [0.0 if math.isnan(y) else (1 / (1 + math.exp(-x)) - y) / known for x, y in zip(xs, ys, strict=True)]
+        for xs, ys in zip(logits, tags, strict=True)
+    ]
+
+
+def pixel_cross_entropy(logits, masks, ignore=255, label_smoothing=0.0):
+    """Mean over labelled pixels of the cross-entropy to the smoothed one-hot target; ``logits[b][k][i][j]``."""
+    losses = []
+    for image, mask in zip(logits, masks, strict=True):
+        classes = len(image)
+        for i, row in enumerate(mask):
+            for j, label in enumerate(row):
+                if label == ignore:
+                    continue
+                total = sum(math.exp(image[k][i][j]) for k in range(classes))
+                loss = 0.0
+                for k in range(classes):
+                    target = label_smoothing / classes + (1 - label_smoothing) * (k == label)
+                    loss -= target * math.log(math.exp(image[k][i][j]) / total)
+                losses.append(loss)
+    return sum(losses) / len(losses) if losses else 0.0
