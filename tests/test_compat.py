@@ -7,8 +7,10 @@ declares its operators itself). So the tests mean the same on every machine.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -150,10 +152,6 @@ def test_a_library_that_may_touch_torchvision_imports_after_eosin(library: str, 
     succeeds(f"import eosin, {library}", unloadable)
 
 
-def test_the_installed_torchvision_imports() -> None:
-    succeeds("import eosin, torchvision; torchvision.models.resnet18()")
-
-
 def test_transforms_and_models_run_and_missing_operators_say_so(unloadable: Path) -> None:
     succeeds(
         "import eosin, torch, torchvision\n"
@@ -179,17 +177,14 @@ def test_a_healthy_torchvision_keeps_its_own_operators(healthy: Path) -> None:
         "-W",
         "error",
     )
-
-
-def test_declaring_the_operators_first_would_abort_a_healthy_machine(healthy: Path) -> None:
-    """The simulation has teeth: what the shim avoids ends the process, and no exception can be caught."""
+    # The simulation has teeth: declaring first, which the shim avoids, ends the process, and nothing can catch it.
     ended = python(
         "import eosin\n"
         "eosin._compat._declare_missing()\n"
         "try:\n    import torchvision\nexcept BaseException:\n    print('caught')\n",
         healthy,
     )
-    assert ended.returncode < 0 or ended.returncode == 134
+    assert ended.returncode == -signal.SIGABRT, ended.stderr[-2000:]
     assert "caught" not in ended.stdout
 
 
@@ -240,23 +235,21 @@ def test_torchvision_absent_is_an_ordinary_error() -> None:
     )
 
 
-@pytest.mark.parametrize("start", [s for s in ("fork", "forkserver", "spawn") if s != "fork" or hasattr(os, "fork")])
-def test_child_processes_import_it_too(start: str, unloadable: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", multiprocessing.get_all_start_methods())
+def test_child_processes_import_the_installed_torchvision(start: str, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import multiprocessing, sys\n"
         "import eosin\n"
         "def child():\n"
         "    import torchvision\n"
-        f"    assert torchvision.__file__.startswith({str(unloadable)!r})\n"
         "if __name__ == '__main__':\n"
         f"    process = multiprocessing.get_context({start!r}).Process(target=child)\n"
         "    process.start()\n"
         "    process.join()\n"
         "    sys.exit(process.exitcode)\n"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(unloadable)}
-    subprocess.run([sys.executable, script], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
 
 
 def test_importing_eosin_loads_nothing_heavy() -> None:

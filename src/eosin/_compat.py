@@ -10,6 +10,7 @@ binary was seen not to load: a binary that finds its operators already declared 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import threading
@@ -32,6 +33,17 @@ def install() -> None:
     """
     if NAME not in sys.modules and _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
+
+
+def state() -> str:
+    """Import torchvision and say which case this machine is."""
+    try:
+        importlib.import_module(NAME)
+    except ModuleNotFoundError:
+        return "torchvision is not installed"
+    if _kept:
+        return "does not load beside this torch; mended by eosin (import eosin before timm or torchvision)"
+    return "loads"
 
 
 class _Finder:

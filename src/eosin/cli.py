@@ -58,7 +58,9 @@ def _options(
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"), as_json: Json = False) -> None:
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"), as_json: Json = False
+) -> None:
     """Draw tissue, cut tags, train, score, predict and write a report."""
     _State.json = as_json
     folder = _shown(lambda progress: verbs.demo(out, progress=progress))
@@ -105,8 +107,13 @@ def predict(
     """Segment images of any size: class PNG, overlay with legend, areas."""
     _State.json = as_json
     outcomes = _shown(lambda progress: verbs.predict(model, images, out, batch, progress=progress))
-    rows = [{"image": str(o.image), "state": o.state, "reason": o.reason, "folder": str(o.folder)} for o in outcomes]
-    _print(rows, lambda: _table(["image", "state", "result"], [[r["image"], r["state"], r["reason"] or r["folder"]] for r in rows]))
+    rows = [{"image": str(o.source), "state": o.state, "reason": o.reason, "folder": str(o.folder)} for o in outcomes]
+    _print(
+        rows,
+        lambda: _table(
+            ["image", "state", "result"], [[r["image"], r["state"], r["reason"] or r["folder"]] for r in rows]
+        ),
+    )
     if any(o.state == "failed" for o in outcomes):
         raise typer.Exit(1)
 
@@ -144,7 +151,9 @@ def import_(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="See 'eosin list formats'.")],
     source: Annotated[Path, typer.Argument(help="Where the data lies.")],
     dest: Annotated[Path, typer.Argument(help="The folder to write.")],
-    options: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the format.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the format.")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Side of the patches, for formats that cut.")] = None,
     stride: Annotated[int | None, typer.Option(help="Step between patches, for formats that cut.")] = None,
     as_json: Json = False,
@@ -201,7 +210,7 @@ def _print(value: Any, text: Callable[[], str | Table]) -> None:
     if isinstance(shown, str):
         print(shown)
     else:
-        Console().print(shown)
+        Console(width=None if sys.stdout.isatty() else 200).print(shown)
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> Table:
@@ -240,7 +249,20 @@ def _print_run(folder: Path) -> None:
 
 def _print_summary(folder: Path) -> None:
     facts = verbs.describe_data(folder)
-    _print(facts, lambda: _table(["", ""], [[k, v if isinstance(v, str) else json.dumps(v)] for k, v in facts.items()]))
+    rows = [
+        [
+            split,
+            str(n["images"]),
+            str(n["masks"]),
+            str(n["patients"] or "–"),
+            *(str(t["present"]) for t in n["tags"].values()),
+        ]
+        for split, n in facts["splits"].items()
+    ]
+    heads = ["split", "images", "masks", "patients", *(f"with {name}" for name in facts["classes"])]
+    _print(facts, lambda: _table(heads, rows))
+    if not _State.json:
+        print(f"{facts['name']}: {facts['mpp'] or 'unknown'} um/px; licence: {facts['licence']}")
 
 
 def _shown(work: Callable[[Any], Any]) -> Any:
@@ -249,7 +271,14 @@ def _shown(work: Callable[[Any], Any]) -> Any:
 
     if _State.json:
         return work(Silent())
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     columns = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -68,17 +68,24 @@ class Recipe(BaseModel):
     fit: dict[str, Any] = {}
     protocol: str = "strict"
     claim: Claim | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the result."""
+        """SHA-256 of everything that decides the result: all but what was claimed."""
         return digest(self.model_dump(exclude={"claim"}))
 
     def fit_spec(self, step: str) -> FitSpec:
-        """The settings of one step: common keys first, the step's own over them."""
+        """The settings of one step: common keys first, the step's own over them.
+
+        Raises:
+            WrongUse: naming the key that is unknown or the value that cannot be.
+        """
+        own = self.fit.get(step, {})
+        if not isinstance(own, Mapping):
+            raise WrongUse(f"fit.{step}: expected keys and values, not {own!r}")
         common = {k: v for k, v in self.fit.items() if k in FitSpec.model_fields}
-        return validated(FitSpec, merged(common, self.fit.get(step) or {}), f"fit.{step}")
+        return validated(FitSpec, merged(common, own), f"fit.{step}")
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,22 +113,32 @@ def validated(model: type[M], values: Any, where: str) -> M:
         if first["type"] == "extra_forbidden":
             fields = _fields(model, first["loc"][:-1])
             raise WrongUse(f"{where}: unknown key {key!r}{nearest(str(first['loc'][-1]), fields)}") from None
-        raise WrongUse(f"{where}: {key} = {first.get('input')!r}: {first['msg']}") from None
+        if first["type"] == "missing":
+            raise WrongUse(f"{where}: key {key!r} is missing; add it") from None
+        value = f"{key} = {first['input']!r:.80}: " if key else ""
+        raise WrongUse(f"{where}: {value}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _fields(model: type[BaseModel], at: Sequence[int | str]) -> list[str]:
+    """The keys of the model at a place inside another, also where it may be left out (``Claim | None``)."""
     for part in at:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        field = model.model_fields.get(str(part))
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
             return []
-        model = annotation
+        model = inner[0]
     return list(model.model_fields)
 
 
 def shipped() -> dict[str, str]:
     """Text of every recipe in the package, by name."""
     folder = files("eosin.recipes")
-    return {f.name.removesuffix(".yaml"): f.read_text() for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name.endswith(".yaml")}
+    return {
+        f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
+        for f in sorted(folder.iterdir(), key=lambda f: f.name)
+        if f.name.endswith(".yaml")
+    }
 
 
 def load(name: str, overrides: Sequence[str] = (), steps: Mapping[str, Sequence[str]] | None = None) -> Recipe:
@@ -139,7 +156,7 @@ def load(name: str, overrides: Sequence[str] = (), steps: Mapping[str, Sequence[
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise WrongUse(f"{where}: not valid YAML ({str(error).splitlines()[0]})") from None
+        raise WrongUse(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise WrongUse(f"{where}: a recipe is a mapping with at least 'method'")
     for override in overrides:
@@ -150,20 +167,23 @@ def load(name: str, overrides: Sequence[str] = (), steps: Mapping[str, Sequence[
         if key not in allowed:
             raise WrongUse(f"{where}: unknown key 'fit.{key}'{nearest(key, allowed)}")
     for step in (steps or {}).get(recipe.method, ()):
-        recipe.fit_spec(step)
+        try:
+            recipe.fit_spec(step)
+        except WrongUse as error:
+            raise WrongUse(f"{where}: {error}") from None
     return recipe
 
 
-def _text(name: str) -> tuple[str, str]:
+def _text(name: str) -> tuple[bytes, str]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise WrongUse(f"{name}: no such recipe file")
-        return path.read_text(encoding="utf-8"), name
+        return path.read_bytes(), name
     known = shipped()
     for candidate in (name, f"{name.replace('_', '-')}-default"):
         if candidate in known:
-            return known[candidate], f"recipe {candidate}"
+            return known[candidate].encode(), f"recipe {candidate}"
     raise WrongUse(f"recipe {name!r} is not shipped and is not a .yaml file{nearest(name, list(known))}")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +47,6 @@ def run(
         Stale: if the folder holds steps of other settings.
     """
     from eosin.data.dataset import Dataset
-    from eosin.engine.device import cpu_seconds
     from eosin.engine.lab import EngineLab, Workplace
     from eosin.methods.discover import method as find_method
     from eosin.methods.discover import methods
@@ -59,7 +57,7 @@ def run(
     kind = find_method(resolved.method)
     plan = validated(kind, resolved.options, f"options of {resolved.method}")
     out = out or Path("runs") / Path(recipe).stem
-    began, cpu, started = time.perf_counter(), cpu_seconds(), datetime.now(UTC)
+    started = datetime.now(UTC)
     folder = data or _phantom(resolved, out, progress)
     dataset = Dataset.open(folder)
     lab = EngineLab(Workplace(out, dataset, resolved, kind.supervision, progress))
@@ -75,7 +73,7 @@ def run(
     write_json(out / "scores.json", lab.scores())
     lab.export("export", final)
     if not (out / "provenance.json").exists() or redo:
-        write_json(out / "provenance.json", _provenance(lab, started, time.perf_counter() - began, cpu_seconds() - cpu))
+        write_json(out / "provenance.json", _provenance(lab, Path(recipe).stem, started))
     write_report(out)
     return out
 
@@ -118,7 +116,7 @@ def _counter(progress: Progress, what: str) -> Callable[[int, int], None]:
     return count
 
 
-def _provenance(lab: Any, started: datetime, wall: float, cpu: float) -> dict[str, Any]:
+def _provenance(lab: Any, name: str, started: datetime) -> dict[str, Any]:
     import torch
 
     from eosin import __version__
@@ -143,12 +141,12 @@ def _provenance(lab: Any, started: datetime, wall: float, cpu: float) -> dict[st
             "licence": dataset.licence,
             "citation": dataset.citation,
         },
+        "recipe": name,
         "recipe_digest": recipe.digest,
         "method": recipe.method,
         "steps": lab.step_notes(),
         "started": started.isoformat(timespec="seconds"),
-        "wall_s": round(wall, 1),
-        "cpu_s": round(cpu, 1),
+        **lab.steps.times(),
     }
 
 
@@ -219,9 +217,7 @@ def model_folder(source: Path) -> Path:
     raise WrongUse(f"{source}: neither a finished run nor a model folder (no card.json)")
 
 
-def predict(
-    model: Path, images: Sequence[Path], out: Path, batch: int = 16, progress: Progress = SILENT
-) -> list[Any]:
+def predict(model: Path, images: Sequence[Path], out: Path, batch: int = 16, progress: Progress = SILENT) -> list[Any]:
     """Predict images of any size: class PNG, overlay with legend and a JSON per image. See ``eosin.wsi.run``."""
     from eosin.wsi.run import predict_images
 
@@ -246,9 +242,7 @@ def demo(out: Path = Path("runs/demo"), progress: Progress = SILENT) -> Path:
     return out
 
 
-def import_data(
-    form: str, source: Path, dest: Path, options: Sequence[str] = (), progress: Progress = SILENT
-) -> Path:
+def import_data(form: str, source: Path, dest: Path, options: Sequence[str] = (), progress: Progress = SILENT) -> Path:
     """Turn data of a known format into a data set folder.
 
     Args:

@@ -217,7 +217,9 @@ def empty_mask(draft: Draft) -> None:
     draft.mask("val-6").write_bytes(b"")
 
 
-@defect("items.csv: line 49: tag 'stroma' of 'val-7' is 0 but its mask has 33.33% of it (allowed: 5.00%)", "correct one")
+@defect(
+    "items.csv: line 49: tag 'stroma' of 'val-7' is 0 but its mask has 33.33% of it (allowed: 5.00%)", "correct one"
+)
 def tag_denies_mask(draft: Draft) -> None:
     draft.row("val-7")["stroma"] = "0"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from broken.builders import DEFECTS, Defect, sound
 
+from broken.builders import DEFECTS, Defect, sound
 from eosin.core.errors import EosinError
 from eosin.data.check import check
 from eosin.data.dataset import Dataset

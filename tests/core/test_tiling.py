@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from oracles.tiling import blended, starts
 
 from eosin.core.errors import WrongUse
 from eosin.core.tiling import bands, blend, origins, stitch, stride, weights
+from oracles.tiling import blended, starts
 
 SIDES = (1, 2, 15, 16, 17, 41)
 GRIDS = ((16, 0), (16, 3), (16, 7), (15, 4), (2, 0))

@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 
-def blended(
-    predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int, margin: int
-) -> np.ndarray:
+def blended(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int, margin: int) -> np.ndarray:
     """Predict ``[3, H, W]`` tile by tile; divide the weighted sum by the sum of weights."""
     _, height, width = image.shape
     tops, lefts = starts(height, tile, tile - 2 * margin), starts(width, tile, tile - 2 * margin)

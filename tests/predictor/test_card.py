@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_model import card
 
 from eosin.core.errors import EosinError
 from eosin.predictor.spec import Card
+from small_model import card
 
 
 def written(folder: Path, **changes: Any) -> Path:

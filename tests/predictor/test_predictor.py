@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_model import TILE, SmallNet, card, model_folder
 from torch import Tensor, nn
 
 from eosin.core.errors import EosinError, WrongUse
 from eosin.predictor.predictor import Predictor
 from eosin.predictor.write import write_model
+from small_model import TILE, SmallNet, card, model_folder
 
 
 @pytest.fixture(scope="module")

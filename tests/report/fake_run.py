@@ -15,7 +15,7 @@ from eosin.core.classes import Classes, Tissue
 from eosin.data.dataset import Dataset, Row, write_dataset
 from eosin.metrics.confusion import count_pixels
 from eosin.metrics.protocols import Strict, Subject, tags_entry
-from eosin.slides.image import write_mask
+from eosin.slides.image import png_bytes
 
 CLASSES = Classes(
     tissues=(
@@ -58,7 +58,7 @@ def make_data(folder: Path, *, truth: bool, side: int = 24, items: int = 15, nam
             Image.fromarray(rgb).save(folder / "images" / f"{item}.png")
             drawn = f"masks/{item}.png" if truth and split != "train" else ""
             if drawn:
-                write_mask(folder / drawn, mask, CLASSES)
+                _save(folder / drawn, mask)
             tags = [float((mask == k).mean() > 0.02) for k in range(3)]
             told = [None if i % 5 == 0 and k == 2 else tag for k, tag in enumerate(tags)]
             rows.append(Row(item, split, f"images/{item}.png", drawn, f"P{i % 4}", told))
@@ -97,9 +97,7 @@ def make_run(root: Path, *, truth: bool = True, seed: int = 0, side: int = 24, s
         write_json(run / "steps" / step / "step.json", {**record, "notes": {"wall_s": wall, "cpu_s": 1.8 * wall}})
     train = dataset.items("train")
     for i, item in enumerate(train.ids):
-        write_mask(
-            run / "steps" / "pseudo" / "masks" / f"{item}.png", np.full((side, side), 255 if i % 4 else 1, np.uint8)
-        )
+        _save(run / "steps" / "pseudo" / "masks" / f"{item}.png", np.full((side, side), 255 if i % 4 else 1, np.uint8))
     scores = [
         _score(dataset, run, step, split, seed, skill) for step in ("zoning", "segmenter") for split in ("val", "test")
     ]
@@ -108,10 +106,18 @@ def make_run(root: Path, *, truth: bool = True, seed: int = 0, side: int = 24, s
     return FakeRun(run, data)
 
 
+def _save(path: Path, mask: np.ndarray) -> None:
+    """As write_mask does, without waiting for the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png_bytes(mask, CLASSES))
+
+
 def _discs(draw: np.random.Generator, side: int) -> np.ndarray:
     y, x = np.mgrid[:side, :side] / side
     mask = np.zeros((side, side), np.uint8)
     for k in (2, 1):
+        if draw.random() < 0.2:
+            continue
         cx, cy, r = draw.uniform(0.2, 0.8), draw.uniform(0.2, 0.8), draw.uniform(0.12, 0.35)
         mask[(x - cx) ** 2 + (y - cy) ** 2 < r**2] = k
     return mask
@@ -130,7 +136,7 @@ def _score(dataset: Dataset, run: Path, step: str, split: str, seed: int, skill:
             right = draw.random((side, side)) < skill * (i + 1) / len(items)
             predicted = np.where(right, true, predicted).astype(np.uint8)
             counts.append(count_pixels(predicted, true, len(CLASSES)))
-        write_mask(run / "predictions" / step / split / f"{item}.png", predicted, CLASSES)
+        _save(run / "predictions" / step / split / f"{item}.png", predicted)
     if truth is not None:
         return protocol.score_entry(subject, np.stack(counts), items.patients)
     return tags_entry(subject, CLASSES, draw.random(items.tags.shape), items.tags)

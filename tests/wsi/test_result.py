@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_model import CLASSES
 
 from eosin.wsi import result
 from eosin.wsi.result import shares, write_overlay
+from small_model import CLASSES
 
 
 def halves(height: int, width: int) -> np.ndarray:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracles.tiling import blended
 from PIL import Image
-from small_model import CLASSES, TILE, Brightness, model_folder
 
 from eosin.core.errors import EosinError, WrongUse
 from eosin.predictor.predictor import Predictor
 from eosin.wsi.run import class_map, predict_images
+from oracles.tiling import blended
+from small_model import CLASSES, TILE, Brightness, model_folder
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def pixels(height: int, width: int) -> np.ndarray:
 
 def image(path: Path, height: int = 40, width: int = 50) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels(height, width)).save(path)
+    Image.fromarray(pixels(height, width)).save(path, None if path.stem.strip(".") else "PNG")
     return path
 
 
@@ -142,7 +142,6 @@ def test_folders_are_expanded_and_files_taken_once(model: Path, tmp_path: Path) 
     (tmp_path / "in" / "notes.txt").write_text("x")
     (tmp_path / "in" / ".hidden.png").write_text("x")
     (tmp_path / "in" / "sub.png").mkdir()
-    (tmp_path / "in" / "sub.png").rmdir()
     outcomes = predict_images(model, [tmp_path / "in", tmp_path / "in" / "a.png"], tmp_path / "out")
     assert [outcome.source.name for outcome in outcomes] == sorted(names)
     assert states(outcomes) == ["done"] * 6
@@ -153,7 +152,11 @@ def test_folders_are_expanded_and_files_taken_once(model: Path, tmp_path: Path) 
 
 
 def test_equal_names_do_not_overwrite_each_other(model: Path, tmp_path: Path) -> None:
-    sources = [image(tmp_path / "p" / "x.png", 20, 20), image(tmp_path / "q" / "X.tif", 30, 30), image(tmp_path / "y.png")]
+    sources = [
+        image(tmp_path / "p" / "x.png", 20, 20),
+        image(tmp_path / "q" / "X.tif", 30, 30),
+        image(tmp_path / "y.png"),
+    ]
     outcomes = predict_images(model, sources, tmp_path / "out")
     first, second, third = (outcome.folder.name for outcome in outcomes)
     assert first.startswith("x-") and second.startswith("X-") and third == "y"
@@ -173,7 +176,9 @@ def test_progress_counts_tiles_and_ends_at_the_total(model: Path, tmp_path: Path
     seen: list[tuple[int, int]] = []
     for _ in range(2):
         seen.clear()
-        predict_images(model, sources, tmp_path / "out", batch=4, progress=lambda done, total: seen.append((done, total)))
+        predict_images(
+            model, sources, tmp_path / "out", batch=4, progress=lambda done, total: seen.append((done, total))
+        )
         assert seen[-1] == (11, 11)
         assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen == [(9, 11), (10, 11), (11, 11)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError
+from eosin.core.values import Selection
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
@@ -35,8 +36,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write indented JSON whole or not at all.
+
+    Raises:
+        ValueError: for NaN and infinity, which JSON does not have and other readers refuse.
+    """
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -49,7 +54,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EosinError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise EosinError(f"{path}: not valid JSON ({error})") from None
 
 
@@ -82,7 +87,7 @@ class Artifact:
 class Trained(Artifact):
     """Weights of a learner (``weights.safetensors``) and how it was built and selected (``step.json``)."""
 
-    selection: str = "last"
+    selection: Selection = "last"
 
 
 @dataclass(frozen=True, slots=True)

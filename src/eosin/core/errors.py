@@ -20,8 +20,10 @@ class Stale(EosinError):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Say which known name was probably meant, as ``" (did you mean 'x'?)"``, or list them all."""
+    """Say which known name was probably meant, as ``" (did you mean 'x'?)"``, or list them, twenty at most."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(known))})"
+    if close := get_close_matches(name, known, n=1):
+        return f" (did you mean {close[0]!r}?)"
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    return f" (known: {', '.join(sorted(known)[:20])}{more})" if known else ""

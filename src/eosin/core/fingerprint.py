@@ -20,6 +20,19 @@ from pydantic import BaseModel
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
+# The keys by which a form says what it stands for; a mapping of the settings with just these would be mistaken for it.
+_MARKS = (
+    {"float"},
+    {"enum"},
+    {"class", "revision"},
+    {"digest"},
+    {"model", "fields"},
+    {"dataclass", "fields"},
+    {"set"},
+    {"function"},
+    {"call", "args"},
+)
+
 
 def canonical(value: Any) -> Json:
     """Write ``value`` as JSON with one form per meaning.
@@ -31,7 +44,7 @@ def canonical(value: Any) -> Json:
     Raises:
         TypeError: for lambdas, tensors, bare objects and anything else without a lasting meaning.
     """
-    if value is None or isinstance(value, bool | int | str) and not isinstance(value, enum.Enum):
+    if value is None or (isinstance(value, bool | int | str) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, float):
         return {"float": value.hex()}
@@ -46,13 +59,18 @@ def canonical(value: Any) -> Json:
     if isinstance(digest := getattr(value, "digest", None), str):
         return {"digest": digest}
     if isinstance(value, BaseModel):
-        return {"model": _name(type(value)), "fields": {k: canonical(getattr(value, k)) for k in type(value).model_fields}}
+        return {
+            "model": _name(type(value)),
+            "fields": {k: canonical(getattr(value, k)) for k in type(value).model_fields},
+        }
     if dataclasses.is_dataclass(value):
         fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"dataclass": _name(type(value)), "fields": fields}
     if isinstance(value, Mapping):
         if any(not isinstance(k, str) for k in value):
             raise TypeError("only mappings with text keys can be digested")
+        if value.keys() in _MARKS:
+            raise TypeError(f"a mapping of {', '.join(value)} alone cannot be told from a canonical form")
         return {k: canonical(value[k]) for k in sorted(value)}
     if isinstance(value, list | tuple):
         return [canonical(v) for v in value]
@@ -66,7 +84,7 @@ def canonical(value: Any) -> Json:
 def _call(partial: functools.partial[Any]) -> Json:
     bound = inspect.signature(partial.func).bind_partial(*partial.args, **partial.keywords)
     bound.apply_defaults()
-    return {"call": canonical(partial.func), "args": canonical(dict(bound.arguments))}
+    return {"call": canonical(partial.func), "args": {k: canonical(v) for k, v in sorted(bound.arguments.items())}}
 
 
 def _name(thing: Any) -> str:
@@ -95,10 +113,10 @@ def file_digest(path: Path) -> str:
 
 def differences(old: Json, new: Json, at: str = "") -> list[str]:
     """Say in words where two canonical forms differ, as ``"fit.lr: 0.3 -> 0.31"``."""
-    if isinstance(old, dict) and isinstance(new, dict) and not ({"float"} & (old.keys() | new.keys())):
+    if isinstance(old, dict) and isinstance(new, dict) and "float" not in old and "float" not in new:
         found = []
         for key in sorted(old.keys() | new.keys()):
-            here = at if key in ("fields", "args", "call") and at else f"{at}.{key}".lstrip(".")
+            here = at if key in ("fields", "args", "call") else f"{at}.{key}".lstrip(".")
             if key not in old or key not in new:
                 found.append(f"{here}: {'added' if key not in old else 'removed'}")
             else:
@@ -110,7 +128,17 @@ def differences(old: Json, new: Json, at: str = "") -> list[str]:
 
 
 def _plain(form: Json) -> str:
-    if isinstance(form, dict) and isinstance(hexa := form.get("float"), str):
-        return str(float.fromhex(hexa))
-    text = form if isinstance(form, str) else _dump(form)
+    text = form if isinstance(form, str) else json.dumps(_readable(form), ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _readable(form: Json) -> Json:
+    """The form with its floats in decimals again."""
+    if isinstance(form, list):
+        return [_readable(part) for part in form]
+    if isinstance(form, dict):
+        hexadecimal = form.get("float")
+        if isinstance(hexadecimal, str):
+            return float.fromhex(hexadecimal)
+        return {key: _readable(part) for key, part in form.items()}
+    return form

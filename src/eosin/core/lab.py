@@ -52,7 +52,7 @@ class Lab(Protocol):
         """Train what ``build`` makes on the training split, from tags and the given masks."""
         ...
 
-    def label(self, name: str, source: Trained, rule: partial[MaskRule]) -> MaskSet:
+    def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
         """Draw a mask for every training item from the source's class maps and the item's tags."""
         ...
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eosin.core.values import Batch, Clock
 
@@ -79,6 +80,14 @@ class Normalise(nn.Module):
         return (image - self.mean) / self.std
 
 
+def resized(image: Tensor, scale: float) -> Tensor:
+    """Resize images ``[B, 3, H, W]`` bilinearly by a factor, smoothed where they shrink; a side keeps 1 pixel."""
+    if scale == 1.0:
+        return image
+    sides = [max(1, round(side * scale)) for side in image.shape[-2:]]
+    return F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=scale < 1)
+
+
 def highest_mean(maps: Tensor, share: float) -> Tensor:
     """Mean over the highest ``share`` of the pixels of each map: ``[B, K, H, W]`` to ``[B, K]``; at least one pixel."""
     flat = maps.flatten(2)
@@ -99,7 +108,8 @@ class Frozen(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.net._apply(fn)
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:

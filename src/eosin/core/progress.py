@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Protocol
 
 
 class Progress(Protocol):
@@ -29,11 +27,3 @@ class Silent:
 
     def say(self, line: str) -> None:
         """Ignore the line."""
-
-
-def tracked(progress: Progress, what: str, things: Iterable[T], total: int) -> Iterator[T]:
-    """Pass things on and count them."""
-    step = progress.start(what, total)
-    for thing in things:
-        yield thing
-        step(1, "")

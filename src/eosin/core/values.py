@@ -51,7 +51,7 @@ class Augment(BaseModel):
 
     Attributes:
         flip: mirror left-right and up-down, each with probability 1/2.
-        turn: turn by 0, 90, 180 or 270 degrees.
+        turn: turn by 0, 90, 180 or 270 degrees; by 0 or 180 where the item is not square.
         scale: zoom by a factor drawn log-uniformly from ``1/(1+scale)`` to ``1+scale``; the item keeps its size.
         crop: side in pixels of a random crop; 0 keeps the item whole. Tags stay those of the item.
         stain: H&E jitter in optical density: each stain is scaled by ``1 +- stain`` and shifted by ``+- stain/10``.
@@ -87,7 +87,8 @@ class FitSpec(BaseModel):
         warmup: share of the steps with linearly rising learning rate.
         clip: largest gradient norm; 0 does not clip.
         ema: decay of the averaged weights that are evaluated and kept; 0 keeps the raw ones.
-        sampler: ``uniform`` (every item once) or ``balanced`` (rare tag combinations drawn as often as frequent ones).
+        sampler: ``uniform`` (every item once an epoch) or ``balanced`` (drawn with replacement; a tag combination
+            comes in proportion to the square root of its share, so that rare ones come more often).
         select: which epoch is kept: by validation ``masks``, by validation ``tags``, the ``last``, or ``auto``
             (masks where the validation split has them, else tags, else last; what was used is recorded).
         every: evaluate each that many epochs (the last one always).

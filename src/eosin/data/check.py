@@ -154,7 +154,9 @@ def _contradictions(head: Head, table: Table, row: int, shares: Array, file: Pat
             problem = "is 1 but its mask has none of it"
         else:
             continue
-        message = f"line {table.line[row]}: tag {tissue.name!r} of {str(table.ids[row])!r} {problem}; correct one of them"
+        message = (
+            f"line {table.line[row]}: tag {tissue.name!r} of {str(table.ids[row])!r} {problem}; correct one of them"
+        )
         found.append(Finding("error", file, message, "tags_contradict"))
     return found
 

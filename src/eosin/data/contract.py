@@ -193,7 +193,9 @@ def parse_head(file: Path, blob: bytes, findings: list[Finding]) -> Head | None:
     try:
         return Head.model_validate(content)
     except ValidationError as error:
-        findings.extend(_wrong(file, _explain(detail), "yaml") for detail in error.errors())
+        # A misspelt key is also a missing one; the spelling is the better hint, so it comes first.
+        details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        findings.extend(_wrong(file, _explain(detail), "yaml") for detail in details)
         return None
 
 

@@ -232,7 +232,7 @@ def write_dataset(
     if parsed is not None:
         parse_table(folder / ITEMS, _utf8(items_text), parsed, findings)
     if findings:
-        raise EosinError(str(findings[0]))
+        raise EosinError(f"{findings[0].file.name}: {findings[0].message}")
     write_text(folder / ITEMS, items_text)
     write_text(folder / HEAD, head_text)  # last: a folder with dataset.yaml is a whole data set
 

@@ -42,8 +42,8 @@ class Drawn:
 
 
 def draw(augment: Augment, rng: np.random.Generator, height: int, width: int) -> Drawn:
-    """Draw the numbers for one item of ``height x width`` pixels; every setting draws the same count of numbers."""
-    u = rng.random(16)
+    """Draw the numbers for one item of ``height x width`` pixels; no setting changes what is drawn for another."""
+    u = rng.random(18)
     crop = None
     if augment.crop:
         if augment.crop > min(height, width):
@@ -55,22 +55,18 @@ def draw(augment: Augment, rng: np.random.Generator, height: int, width: int) ->
         scale = tuple(1 + augment.stain * (2 * u[4:7] - 1))
         offset = tuple(augment.stain / 10 * (2 * u[7:10] - 1))
         stain = (scale, offset)
+    square = crop is not None or height == width
     return Drawn(
-        flip=(augment.flip and u[0] < 0.5, augment.flip and u[1] < 0.5),
-        turn=int(u[10] * 4) if augment.turn else 0,
+        flip=(augment.flip and bool(u[0] < 0.5), augment.flip and bool(u[1] < 0.5)),
+        turn=(int(u[10] * 4) if square else 2 * int(u[10] * 2)) if augment.turn else 0,
         zoom=float((1 + augment.scale) ** (2 * u[11] - 1)),
         shift=(float(u[12]), float(u[13])),
         crop=crop,
         stain=stain,
         brightness=float(1 + augment.brightness * (2 * u[14] - 1)),
         contrast=float(1 + augment.contrast * (2 * u[15] - 1)),
-        blur=float(rng.random() * augment.blur) if augment.blur and rng.random() < 0.5 else 0.0,
+        blur=float(u[17] * augment.blur) if u[16] < 0.5 else 0.0,
     )
-
-
-def centre_crop(side: int, height: int, width: int) -> Drawn:
-    """The crop of an item that is not augmented; ``side`` 0 keeps it whole."""
-    return Drawn(crop=((height - side) // 2, (width - side) // 2, side) if side else None)
 
 
 def apply(
@@ -116,10 +112,12 @@ def stain_jitter(pixels: Image, scale: tuple[float, ...], offset: tuple[float, .
     Returns:
         float32 ``[H, W, 3]`` in 0..1.
     """
-    mix = (_UNMIX @ np.diag(scale) @ _STAINS).astype(np.float32)
+    # Only the change of density is computed, so that no change is none to the last bit and black stays black.
+    change = (_UNMIX @ np.diag(np.subtract(scale, 1)) @ _STAINS).astype(np.float32)
     shift = (np.asarray(offset) @ _STAINS).astype(np.float32)
     density = -np.log(np.maximum(pixels, np.float32(_DARKEST)))
-    return np.clip(np.exp(-(density @ mix + shift)), 0, 1).astype(np.float32)
+    jittered: Image = np.clip(pixels * np.exp(-(density @ change + shift)), 0, 1).astype(np.float32)
+    return jittered
 
 
 def _zoom(plane: Mask, drawn: Drawn, interpolation: int, outside: int | None) -> Mask:

@@ -21,6 +21,7 @@ from eosin.data.dataset import Items, Truth
 from eosin.slides.image import image_size, read_mask, read_rgb
 
 Place = tuple[int, int]  # (epoch, index into the items)
+IGNORE = 255  # in every mask that a learner sees, whatever the data set says
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,22 @@ class WeakView(TorchDataset[Sample]):
         augment: paired transforms; ``None`` gives the items as they are.
         seed: with epoch and index, decides an item's augmentation.
         masks: where a method's own masks lie, by name.
+        ignore: the data set's ignore index; in the samples it is 255, as is what lies outside of the item.
     """
 
     def __init__(
-        self, items: Items, augment: Augment | None, seed: int, masks: Mapping[str, Callable[[str], Path]] | None = None
+        self,
+        items: Items,
+        augment: Augment | None,
+        seed: int,
+        masks: Mapping[str, Callable[[str], Path]] | None = None,
+        ignore: int = IGNORE,
     ) -> None:
         self.items = items
         self.augment = augment
         self.seed = seed
         self.masks = dict(masks or {})
+        self.ignore = ignore
 
     def __len__(self) -> int:
         return len(self.items)
@@ -58,11 +66,14 @@ class WeakView(TorchDataset[Sample]):
         epoch, index = place
         image = read_rgb(self.items.path(index))
         name = str(self.items.ids[index])
-        masks = {key: read_mask(path(name)) for key, path in self.masks.items()}
         height, width = image.shape[:2]
-        for key, mask in masks.items():
+        masks = {}
+        for key, path in self.masks.items():
+            mask = read_mask(path(name))
             if mask.shape != (height, width):
-                raise EosinError(f"{self.masks[key](name)}: {mask.shape} px, but its image has {(height, width)}")
+                raise EosinError(f"{path(name)}: {mask.shape} px, but its image has {(height, width)}; make it again")
+            mask[mask == self.ignore] = IGNORE
+            masks[key] = mask
         drawn = joint.Drawn()
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
@@ -70,7 +81,7 @@ class WeakView(TorchDataset[Sample]):
                 drawn = joint.draw(self.augment, rng, height, width)
             except ValueError as error:
                 raise EosinError(f"{self.items.path(index)}: {error}") from None
-        pixels, moved = joint.apply(image, masks, drawn)
+        pixels, moved = joint.apply(image, masks, drawn, IGNORE)
         return Sample(
             torch.from_numpy(pixels).permute(2, 0, 1),
             torch.from_numpy(self.items.tags[index]),
@@ -88,7 +99,8 @@ class Plan(Sampler[list[Place]]):
         epochs: passes.
         seed: decides the order.
         limit: items an epoch; 0 takes all.
-        sampler: ``uniform``: a permutation; ``balanced``: drawn with replacement, every tag combination equally often.
+        sampler: ``uniform``: a permutation; ``balanced``: drawn with replacement, a tag combination in proportion to
+            the square root of its share.
         step: where to begin.
 
     The last batch of an epoch may be smaller; one of a single item is joined to the one before it, since batch
@@ -133,7 +145,7 @@ class Plan(Sampler[list[Place]]):
 
 def _balanced(tags: NDArray[np.float32]) -> NDArray[np.float64]:
     _, group, count = np.unique(np.nan_to_num(tags, nan=2.0), axis=0, return_inverse=True, return_counts=True)
-    chances = 1.0 / count[group.reshape(-1)]
+    chances = 1.0 / np.sqrt(count[group.reshape(-1)])
     return np.asarray(chances / chances.sum())
 
 

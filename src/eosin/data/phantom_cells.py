@@ -132,7 +132,7 @@ def spindles(rng: np.random.Generator, x: Numbers, y: Numbers, canvas: Canvas) -
 
 
 def tumour_nuclei(rng: np.random.Generator, x: Numbers, y: Numbers, look: Look) -> Nuclei:
-    """Large nuclei, 10 to 18 um across, vesicular with nucleoli or hyperchromatic; the more varied the higher the grade."""
+    """Large nuclei, 10 to 18 um across, vesicular with nucleoli or hyperchromatic; more varied in a higher grade."""
     n = len(x)
     size = np.clip(11.8 * np.exp((0.10 + 0.13 * look.grade) * rng.standard_normal(n)), 9.5, 18.5)
     ratio = np.clip(rng.normal(0.8, 0.08 + 0.05 * look.grade, n), 0.5, 1)
@@ -140,8 +140,8 @@ def tumour_nuclei(rng: np.random.Generator, x: Numbers, y: Numbers, look: Look) 
     hyper = rng.uniform(size=n) < 0.06 + 0.14 * look.grade
     rim = np.where(hyper, np.clip(dark * 1.5, 0, 2.2), dark * 1.35)
     return Nuclei(
-        x, y, size / np.sqrt(ratio), size * np.sqrt(ratio), rng.uniform(0, np.pi, n), np.full(n, 0.04 + 0.06 * look.grade),
-        rim, np.where(hyper, rim * 0.95, dark * 0.86), np.where(hyper, 0.22, 0.4),
+        x, y, size / np.sqrt(ratio), size * np.sqrt(ratio), rng.uniform(0, np.pi, n),
+        np.full(n, 0.04 + 0.06 * look.grade), rim, np.where(hyper, rim * 0.95, dark * 0.86), np.where(hyper, 0.22, 0.4),
         np.where(hyper, 0, rng.integers(0, 3, n)),
     )  # fmt: skip
 
@@ -190,10 +190,10 @@ def stamp(rng: np.random.Generator, layer: Bytes, nuclei: Nuclei) -> None:
     """Draw nuclei into the layer: the membrane, what is within, the nucleoli."""
     if not len(nuclei):
         return
-    outer = outlines(rng, nuclei)
+    curves = outlines(rng, nuclei)
     centre = np.stack([nuclei.x, nuclei.y], 1)[:, None]
-    inner = fixed(centre + (outer - centre) * (1 - 1.3 / nuclei.short)[:, None, None])
-    outer = fixed(outer)
+    outer = fixed(curves)
+    inner = fixed(centre + (curves - centre) * (1 - 1.3 / nuclei.short)[:, None, None])
     rims, insides = 255 / FULL * nuclei.rim, 255 / FULL * nuclei.inside
     textures = 255 * nuclei.texture
     spot = rng.uniform(-0.45, 0.45, (len(nuclei), 2, 2)) * nuclei.short[:, None, None] + centre
@@ -219,7 +219,7 @@ def lay(canvas: Canvas, layer: Bytes, chromatin: Floats) -> None:
     canvas.eosin *= 1 - 0.4 * cover
 
 
-def glands(rng: np.random.Generator, depth: Floats, canvas: Canvas, look: Look) -> tuple[Nuclei, Numbers]:
+def glands(rng: np.random.Generator, depth: Floats, canvas: Canvas, look: Look) -> tuple[Nuclei, Bytes]:
     """Open lumens where the tumour is roomy and set a palisade of nuclei around each.
 
     Args:
@@ -229,7 +229,7 @@ def glands(rng: np.random.Generator, depth: Floats, canvas: Canvas, look: Look) 
         look: says how many.
 
     Returns:
-        The palisade, and ``[G, 3]``: x, y and radius within which no other nucleus may lie.
+        The palisade, and a map ``[H, W]`` that is not 0 where no other nucleus may lie.
     """
     shape = (depth.shape[0], depth.shape[1])
     x, y = scatter(rng, shape, 76)
@@ -240,8 +240,8 @@ def glands(rng: np.random.Generator, depth: Floats, canvas: Canvas, look: Look) 
     free = apart(x, y, lumen + 18)  # room for two palisades between two lumens
     x, y, lumen = x[free], y[free], lumen[free]
     holes = Nuclei(
-        x, y, lumen * rng.uniform(1.0, 1.3, len(x)), lumen * rng.uniform(0.7, 1.0, len(x)), rng.uniform(0, np.pi, len(x)),
-        np.full(len(x), 0.08), *(np.zeros(len(x)) for _ in range(4)),
+        x, y, lumen * rng.uniform(1.0, 1.3, len(x)), lumen * rng.uniform(0.7, 1.0, len(x)),
+        rng.uniform(0, np.pi, len(x)), np.full(len(x), 0.08), *(np.zeros(len(x)) for _ in range(4)),
     )  # fmt: skip
     open_ = np.zeros(shape, np.uint8)
     shapes = outlines(rng, holes, 40)
@@ -267,7 +267,10 @@ def glands(rng: np.random.Generator, depth: Floats, canvas: Canvas, look: Look) 
         cell.long, cell.short = rng.uniform(9.5, 13, count), rng.uniform(5.6, 7.6, count)
         groups.append(cell)
     palisade = join(groups) if groups else tumour_nuclei(rng, np.zeros(0), np.zeros(0), look)
-    return palisade, np.stack([x, y, lumen + 27], 1)
+    taken = np.zeros(shape, np.uint8)
+    for place, radius in zip(fixed(np.stack([x, y], 1)).tolist(), fixed(lumen + 27).tolist(), strict=True):
+        cv2.circle(taken, place, radius, 1, -1, cv2.LINE_8, FINE)
+    return palisade, taken
 
 
 def membranes(canvas: Canvas, depth: Floats, nuclei: Nuclei) -> None:
@@ -356,10 +359,7 @@ def populate(rng: np.random.Generator, kind: Bytes, canvas: Canvas, look: Look) 
 
     x, y = scatter(rng, shape, 23)
     solid = tumour_nuclei(rng, x, y, look)
-    solid = solid.only(at(depth[TUMOUR], x, y) > 0.62 * solid.short)
-    if len(taken):
-        offset = np.hypot(solid.x[:, None] - taken[:, 0], solid.y[:, None] - taken[:, 1])
-        solid = solid.only((offset > taken[:, 2]).all(1))
+    solid = solid.only((at(depth[TUMOUR], x, y) > 0.62 * solid.short) & (at(taken, x, y) == 0))
     inside = (palisade.x >= 0) & (palisade.y >= 0) & (palisade.x < shape[1]) & (palisade.y < shape[0])
     palisade = palisade.only(inside)
     palisade = palisade.only(at(depth[TUMOUR], palisade.x, palisade.y) > 5)

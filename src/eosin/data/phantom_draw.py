@@ -31,7 +31,7 @@ from eosin.data.phantom_look import (
 def regions(
     rng: np.random.Generator, shape: tuple[int, int], cell: float, shares: NDArray[np.float64]
 ) -> tuple[Bytes, Bytes]:
-    """Draw the class map: Voronoi cells of about ``cell`` pixels, their walls bent by noise; glass at one edge at times.
+    """Draw the class map: Voronoi cells of about ``cell`` pixels, their walls bent by noise; at times glass at an edge.
 
     Returns:
         The class of every pixel, 0..3, and the mask, which is the same with 255 where there is no tissue.

@@ -31,11 +31,13 @@ class Device:
     @property
     def name(self) -> str:
         """``cpu``, ``cuda`` ..."""
-        return self.accelerator.device.type
+        kind: str = self.accelerator.device.type
+        return kind
 
     def place(self, net: N) -> N:
         """Move a network here, in the memory format that is fast here."""
-        return net.to(self.accelerator.device, memory_format=torch.channels_last)
+        net.to(self.accelerator.device)
+        return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stubs lack it
 
     def prepare(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Give network and optimizer to Accelerate; loader, schedule and checkpoints stay ours."""
@@ -78,7 +80,7 @@ def open_device(precision: Literal["auto", "fp32", "bf16"]) -> Device:
 
 def _bf16_gains(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     flags = cpu_flags()
     return device == "cpu" and bool({"amx_bf16", "avx512_bf16"} & flags)
 
@@ -102,7 +104,7 @@ def seed_everything(*key: int) -> None:
     """Seed Python, NumPy and torch from a key, e.g. (seed, step)."""
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002  (seeds what libraries draw)
+    np.random.seed(int(words[1]))
     torch.manual_seed(int(words[2]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from eosin.core.tiling import stride
 from eosin.core.values import FitSpec, Selection
 from eosin.data.dataset import Dataset
 from eosin.data.module import LabelledView, WeakView, item_side
-from eosin.engine.device import Device, cpu_seconds, open_device, seed_everything
+from eosin.engine.device import Device, open_device, seed_everything
 from eosin.engine.evaluate import Tiling, count_view, of_learner, score_tags
 from eosin.engine.export import Exported
 from eosin.engine.journal import Journal
@@ -104,7 +103,7 @@ class EngineLab:
         step = self.steps.do(f"steps/{name}", name, settings, inputs, work)
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
-    def label(self, name: str, source: Trained, rule: partial[MaskRule]) -> MaskSet:
+    def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
         """Draw a mask for every training item from the source's class maps and the item's tags."""
 
         def work(folder: Path) -> dict[str, Any]:
@@ -118,7 +117,10 @@ class EngineLab:
                 advance(1, "")
 
             draw_masks(device.place(self._load(source)), rule(), self.items, device, keep)
-            return {"pixels": {c: int(shares[i]) for i, c in enumerate(self.classes.names)}, "ignored": int(shares[255])}
+            return {
+                "pixels": {c: int(shares[i]) for i, c in enumerate(self.classes.names)},
+                "ignored": int(shares[255]),
+            }
 
         settings = {"kind": "label", "rule": rule, "data": self.dataset.digest}
         step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work)
@@ -144,7 +146,9 @@ class EngineLab:
         def work(folder: Path) -> dict[str, Any]:
             return self._store(self._built(name, build), folder, "last", {})
 
-        step = self.steps.do(f"steps/{name}", name, {"kind": "keep", "build": build, "seed": self.recipe.seed}, {}, work)
+        step = self.steps.do(
+            f"steps/{name}", name, {"kind": "keep", "build": build, "seed": self.recipe.seed}, {}, work
+        )
         return self._remember(name, build, step.folder, step.digest, "last")
 
     def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
@@ -154,13 +158,15 @@ class EngineLab:
             work(folder)
             return {}
 
-        step = self.steps.do(f"steps/{name}", name, {"kind": kind, "work": work}, {a.name: a.digest for a in inputs}, noted)
+        step = self.steps.do(
+            f"steps/{name}", name, {"kind": kind, "work": work}, {a.name: a.digest for a in inputs}, noted
+        )
         return Artifact(name, step.folder, step.digest)
 
     def score(self, name: str, source: Trained, split: str) -> None:
         """Predict a split with a trained step, always in float32, and keep predictions, counts and the entry."""
         items, truth = self.dataset.items(split), self.dataset.truth(split)
-        subject = Subject(self.dataset.name, split, source.name, source.selection)  # type: ignore[arg-type]
+        subject = Subject(self.dataset.name, split, source.name, source.selection)
 
         def work(folder: Path) -> dict[str, Any]:
             device = open_device("fp32")
@@ -178,7 +184,9 @@ class EngineLab:
             if truth is None:
                 scores = score_tags(learner, WeakView(items, None, 0), device, 16)
                 return {"entry": tags_entry(subject, self.classes, scores, items.tags)}
-            np.savez_compressed(folder / "counts.npz", ids=items.ids[index], patients=items.patients[index], counts=counts)
+            np.savez_compressed(
+                folder / "counts.npz", ids=items.ids[index], patients=items.patients[index], counts=counts
+            )
             return {"entry": protocol.score_entry(subject, counts, items.patients[index])}
 
         settings = {
@@ -217,7 +225,9 @@ class EngineLab:
 
     def scores(self) -> list[dict[str, Any]]:
         """The entries of all scored steps, in the order of the plan."""
-        paths = [p for step in self.trained for p in sorted((self.place.run / "predictions" / step).glob("*/step.json"))]
+        paths = [
+            p for step in self.trained for p in sorted((self.place.run / "predictions" / step).glob("*/step.json"))
+        ]
         return [read_json(path)["notes"]["entry"] for path in paths]
 
     def step_notes(self) -> dict[str, dict[str, Any]]:
@@ -254,9 +264,14 @@ class EngineLab:
         return trained
 
     def _train(
-        self, name: str, build: partial[L], spec: FitSpec, masks: Mapping[str, MaskSet], start: Trained | None, folder: Path
+        self,
+        name: str,
+        build: partial[L],
+        spec: FitSpec,
+        masks: Mapping[str, MaskSet],
+        start: Trained | None,
+        folder: Path,
     ) -> dict[str, Any]:
-        began, cpu = time.perf_counter(), cpu_seconds()
         device = open_device(spec.precision)
         learner = self._built(name, build)
         if start is not None:
@@ -265,7 +280,16 @@ class EngineLab:
         self.journal.forget(name)
         view = WeakView(self.items, spec.augment, self.recipe.seed, {key: mask.path for key, mask in masks.items()})
         fit = Fit(
-            name, device.place(learner), view, spec, self.recipe.seed, selection, judge, device, self.journal, self.progress
+            name,
+            device.place(learner),
+            view,
+            spec,
+            self.recipe.seed,
+            selection,
+            judge,
+            device,
+            self.journal,
+            self.progress,
         )
         kept = fit.run()
         learner.load_state_dict(kept.weights)
@@ -274,8 +298,6 @@ class EngineLab:
             "score": kept.score if selection != "last" else None,
             "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
             "precision": device.precision,
-            "wall_s": round(time.perf_counter() - began, 1),
-            "cpu_s": round(cpu_seconds() - cpu, 1),
         }
         return self._store(learner, folder, selection, notes)
 
@@ -305,7 +327,9 @@ class EngineLab:
             return "masks", by_masks
         if not _tags_vary(items.tags):
             if spec.select == "tags":
-                raise WrongUse(f"{self.dataset.folder}: all val items have the same tags; select = 'tags' cannot choose")
+                raise WrongUse(
+                    f"{self.dataset.folder}: all val items have the same tags; select = 'tags' cannot choose"
+                )
             return "last", lambda learner: {}
         tagged = WeakView(items, None, 0)
 
@@ -323,10 +347,9 @@ class _TrueMasks(MaskSet):
 
     def path(self, item: str) -> Path:
         """The mask file of an item."""
-        assert self.paths is not None  # noqa: S101
+        assert self.paths is not None
         return self.paths[item]
 
 
 def _tags_vary(tags: NDArray[np.float32]) -> bool:
     return bool(((tags == 0).any(0) & (tags == 1).any(0)).any())
-

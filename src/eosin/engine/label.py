@@ -24,41 +24,44 @@ def draw_masks(learner: Learner, rule: MaskRule, items: Items, device: Device, k
     """Call ``keep`` with each item's id and mask uint8 ``[H, W]``.
 
     Items are streamed: at most one batch, or with ``rule.merge`` the items of one parent image, are held at a time.
+    An item whose parent or whose place in it is unknown stands alone.
     """
-    for group in _groups(items, rule.merge):
-        if rule.merge and items.parents[group[0]] != "":
-            _merged(learner, rule, items.subset(group), device, keep)
-        else:
-            for ids, maps, tags in _maps(learner, rule, items.subset(group), device):
-                allowed = (tags != 0)[:, :, None, None]
-                for name, mask in zip(ids, rule.decide(maps, allowed).cpu().numpy(), strict=True):
-                    keep(name, mask)
+    placed = (items.parents != "") & (items.xy >= 0).all(1) if rule.merge else np.zeros(len(items), bool)
+    for ids, maps, tags in _maps(learner, rule, items.subset(~placed), device):
+        masks = rule.decide(maps, (tags != 0)[:, :, None, None]).cpu().numpy()
+        for name, mask in zip(ids, masks, strict=True):
+            keep(name, mask)
+    for family in _families(items.subset(placed)):
+        _merged(learner, rule, family, device, keep)
 
 
-def _groups(items: Items, merge: bool) -> list[NDArray[np.int64]]:
-    """Positions of the items of each parent, or all of them at once."""
-    if not merge:
-        return [np.arange(len(items))]
-    _, group = np.unique(items.parents, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+def _families(items: Items) -> Iterator[Items]:
+    """The items of each parent."""
+    order = np.argsort(items.parents, kind="stable")
+    _, starts = np.unique(items.parents[order], return_index=True)
+    for family in np.split(order, starts)[1:]:
+        yield items.subset(family)
 
 
 def _maps(
     learner: Learner, rule: MaskRule, items: Items, device: Device
 ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
+    """Ids, maps float32 ``[B, K, H, W]`` and tags ``[B, K]``, in the order of the items."""
     view = WeakView(items, None, 0)
     batches: Any = loader(view, InOrder(items, BATCH), workers(len(view)))
     for batch in batches:
         sent = device.send(batch)
         with torch.inference_mode(), device.autocast():
-            yield batch.ids, rule.maps(learner, sent.image).float(), sent.tags
+            maps = rule.maps(learner, sent.image).float()
+        yield batch.ids, maps, sent.tags
 
 
 def _merged(learner: Learner, rule: MaskRule, items: Items, device: Device, keep: Keep) -> None:
     """Average the maps where items overlap; a class is allowed at a pixel only if every item over it may hold it."""
     drawn = [
-        (name, m, t) for ids, maps, tags in _maps(learner, rule, items, device) for name, m, t in zip(ids, maps, tags, strict=True)
+        (name, m, t)
+        for ids, maps, tags in _maps(learner, rule, items, device)
+        for name, m, t in zip(ids, maps, tags, strict=True)
     ]
     xy = items.xy - items.xy.min(0)
     width, height = (xy + [[m.shape[2], m.shape[1]] for _, m, _ in drawn]).max(0)
@@ -66,7 +69,9 @@ def _merged(learner: Learner, rule: MaskRule, items: Items, device: Device, keep
     total = torch.zeros(classes, height, width, device=drawn[0][1].device)
     count = torch.zeros(height, width, device=total.device)
     allowed = torch.ones(classes, height, width, dtype=torch.bool, device=total.device)
-    windows = [(slice(y, y + m.shape[1]), slice(x, x + m.shape[2])) for (x, y), (_, m, _) in zip(xy, drawn, strict=True)]
+    windows = [
+        (slice(y, y + m.shape[1]), slice(x, x + m.shape[2])) for (x, y), (_, m, _) in zip(xy, drawn, strict=True)
+    ]
     for (_, maps, tags), (rows, columns) in zip(drawn, windows, strict=True):
         total[:, rows, columns] += maps
         count[rows, columns] += 1

@@ -86,6 +86,10 @@ class Fit:
                 judged = average.learner if average is not None else self.learner
                 self._end_of_epoch(judged, clock, tally, optim.param_groups[0]["lr"], kept)
                 tally = _Tally()
+        if kept.epoch < 0:
+            raise EosinError(
+                f"{self.name}: the validation split has nothing to score; check its masks or use select = 'last'"
+            )
         return kept
 
     def _step(
@@ -99,7 +103,7 @@ class Fit:
         for term, value in losses.items():
             if not torch.isfinite(value):
                 raise EosinError(
-                    f"{self.name}: loss {term!r} is {float(value)} at step {clock.step} "
+                    f"{self.name}: loss {term!r} is {float(value.detach())} at step {clock.step} "
                     f"(items {', '.join(batch.ids[:4])} ...): lower fit.{self.name}.lr or set its clip"
                 )
         optim.zero_grad(set_to_none=True)

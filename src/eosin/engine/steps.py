@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from eosin.core.artifact import atomic_folder, read_json, write_json
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
 from eosin.core.fingerprint import Json, canonical, differences, digest
+from eosin.engine.device import cpu_seconds
 
 RECORD = "step.json"
 
@@ -77,10 +79,17 @@ class Steps:
         if place.exists():
             return self._finished(place, name, form, mark)
         with atomic_folder(place) as temporary:
+            began, cpu = time.perf_counter(), cpu_seconds()
             notes = work(temporary)
+            notes |= {"wall_s": round(time.perf_counter() - began, 1), "cpu_s": round(cpu_seconds() - cpu, 1)}
             record = {"schema": 1, "name": name, "digest": mark, "inputs": sorted(inputs), "form": form, "notes": notes}
             write_json(temporary / RECORD, record)
         return Step(place, mark, notes)
+
+    def times(self) -> dict[str, float]:
+        """Wall and processor seconds of all finished steps together, whenever and in how many sittings they were made."""
+        notes = [record["notes"] for _, record in self._records()]
+        return {key: round(sum(note[key] for note in notes), 1) for key in ("wall_s", "cpu_s")}
 
     def _finished(self, place: Path, name: str, form: Json, mark: str) -> Step:
         record = read_json(place / RECORD)

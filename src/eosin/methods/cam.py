@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import nn
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
 from eosin.methods.method import Method
-from eosin.parts.backbones.encoder import Encoder
+from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.cams import Averaged
 from eosin.parts.classifiers import CamClassifier
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
@@ -36,13 +37,15 @@ class Cam(Method):
     Differs:
         ``pool = "gap"`` with ``compete = "none"`` is the printed form. The default lets classes compete for each
         pixel and pools the highest share only, since on tissue every pixel has a class. Masks come from maps
-        averaged over scales and mirror images.
+        averaged over scales, mirror images and quarter turns.
 
     Shapes:
         image ``[B, 3, H, W]``, maps ``[B, K, H/s, W/s]``, tag logits ``[B, K]``, masks and output ``H x W``.
     """
 
-    paper: ClassVar[str] = "Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning deep features for discriminative localization, CVPR 2016"
+    paper: ClassVar[str] = (
+        "Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning deep features for discriminative localization, CVPR 2016"
+    )
     steps: ClassVar[tuple[str, ...]] = ("classifier", "segmenter")
 
     encoder: str = "resnet18"
@@ -55,23 +58,26 @@ class Cam(Method):
     pool: Literal["gap", "highest"] = "highest"
     share: float = Field(default=0.1, gt=0, le=1)
     compete: Literal["softmax", "none"] = "softmax"
-    map_scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    map_flip: bool = True
+    map_scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    map_views: Literal[1, 4, 8] = 8
     merge: bool = True
     band: float = Field(default=0.0, ge=0, lt=1)
     seg_encoder: str = "resnet18"
     seg_depth: int = Field(default=5, ge=3, le=5)
     seg_width: int = Field(default=16, ge=4)
+    seg_scale: float = Field(default=1.0, gt=0, le=4)
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, segmenter."""
-        pool: partial[nn.Module] = partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share)
+        pretrained = pretrained_from(self.pretrained)
+        encoder = partial(Encoder, self.encoder, (self.tap,), self.output_stride, self.stem_pool, pretrained)
+        pool: Callable[[], nn.Module] = partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share)
         classifier = lab.fit(
             "classifier",
             partial(
                 CamClassifier,
                 classes=len(lab.classes),
-                encoder=partial(Encoder, self.encoder, (self.tap,), self.output_stride, self.stem_pool, self.pretrained),
+                encoder=encoder,
                 pool=pool,
                 loss=partial(SoftMargin),
                 compete=self.compete,
@@ -79,12 +85,12 @@ class Cam(Method):
                 dropout=self.dropout,
             ),
         )
-        maker = partial(Averaged, scales=self.map_scales, flip=self.map_flip)
+        maker = partial(Averaged, scales=self.map_scales, views=self.map_views)
         rule = partial(TagGatedArgmax, maker=maker, merge=self.merge, band=self.band)
         pseudo = lab.label("pseudo", classifier, rule)
         net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width)
         return lab.fit(
             "segmenter",
-            partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="pseudo"),
+            partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="pseudo", scale=self.seg_scale),
             masks={"pseudo": pseudo},
         )

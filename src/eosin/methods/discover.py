@@ -18,9 +18,9 @@ def methods() -> dict[str, type[Method]]:
     for info in iter_modules(eosin.methods.__path__):
         module = import_module(f"eosin.methods.{info.name}")
         for thing in vars(module).values():
-            if isinstance(thing, type) and issubclass(thing, Method) and thing.__module__ == module.__name__:
-                if thing is not Method:
-                    found[info.name] = thing
+            own = isinstance(thing, type) and thing.__module__ == module.__name__
+            if own and issubclass(thing, Method) and thing is not Method:
+                found[info.name] = thing
     return found
 
 

@@ -30,19 +30,22 @@ class Supervised(Method):
         image ``[B, 3, H, W]`` to probabilities ``[B, K, H, W]``.
     """
 
-    paper: ClassVar[str] = "Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015"
+    paper: ClassVar[str] = (
+        "Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015"
+    )
     supervision: ClassVar[Literal["tags", "truth"]] = "truth"
     steps: ClassVar[tuple[str, ...]] = ("segmenter",)
 
     seg_encoder: str = "resnet18"
     seg_depth: int = Field(default=5, ge=3, le=5)
     seg_width: int = Field(default=16, ge=4)
+    seg_scale: float = Field(default=1.0, gt=0, le=4)
 
     def plan(self, lab: Lab) -> Trained:
         """One fit on the truth of the training split."""
         net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width)
         return lab.fit(
             "segmenter",
-            partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="truth"),
+            partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="truth", scale=self.seg_scale),
             masks={"truth": lab.truth()},
         )

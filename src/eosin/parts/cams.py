@@ -1,38 +1,41 @@
-"""Averaging class maps over scales and flips."""
+"""Averaging class maps over scales, mirror images and quarter turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (torch's own short name)
+from torch.nn import functional as F
+
+from eosin.core.learner import resized
 
 
 class Averaged:
-    """The mean of the class maps of an image seen at several scales, with and without mirroring.
+    """The mean of the class maps of an image seen at several scales and in several positions.
 
     Args:
-        scales: factors of the image size.
-        flip: also see the image mirrored left-right, up-down and both ways.
+        scales: factors of the image size, at least one.
+        views: 1: as it is; 4: also mirrored left-right, up-down and both ways; 8: each of them also turned by 90
+            degrees (tissue has no upright).
     """
 
-    def __init__(self, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+    def __init__(self, scales: Sequence[float] = (1.0,), views: Literal[1, 4, 8] = 1) -> None:
         self.scales = tuple(scales)
-        self.flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1)) if flip else ((),)
+        flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1)) if views > 1 else ((),)
+        self.views = [(flip, turn) for turn in ((0, 1) if views == 8 else (0,)) for flip in flips]
 
     def __call__(self, predict: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-        """``predict`` maps ``[B, 3, h, w]`` to ``[B, K, h, w]``; the answer is ``[B, K, H, W]`` for ``[B, 3, H, W]``."""
-        size = image.shape[-2:]
-        total: Tensor | None = None
+        """Maps ``[B, K, H, W]`` of images ``[B, 3, H, W]``; ``predict`` makes ``[B, K, h, w]`` of ``[B, 3, h, w]``."""
+        return reduce(torch.add, self._seen(predict, image)) / (len(self.scales) * len(self.views))
+
+    def _seen(self, predict: Callable[[Tensor], Tensor], image: Tensor) -> Iterator[Tensor]:
+        """The maps ``[B, K, H, W]`` of each scale and view, back in the image's position and size."""
         for scale in self.scales:
-            scaled = image
-            if scale != 1.0:
-                sides = [max(1, round(side * scale)) for side in size]
-                scaled = F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=scale < 1)
-            for flip in self.flips:
-                maps = torch.flip(predict(torch.flip(scaled, flip)), flip) if flip else predict(scaled)
-                maps = F.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
-                total = maps if total is None else total + maps
-        assert total is not None  # noqa: S101  (scales is not empty)
-        return total / (len(self.scales) * len(self.flips))
+            scaled = resized(image, scale)
+            for flip, turn in self.views:
+                seen = torch.rot90(torch.flip(scaled, flip), turn, (-2, -1))
+                maps = torch.flip(torch.rot90(predict(seen), -turn, (-2, -1)), flip)
+                yield F.interpolate(maps.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (torch's own short name)
+from torch.nn import functional as F
 
-from eosin.core.learner import Learner, Normalise
+from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
 
@@ -41,9 +41,9 @@ class CamClassifier(Learner):
     def __init__(
         self,
         classes: int,
-        encoder: partial[Features],
-        pool: partial[nn.Module],
-        loss: partial[nn.Module],
+        encoder: Callable[[], Features],
+        pool: Callable[[], nn.Module],
+        loss: Callable[[], nn.Module],
         compete: Literal["softmax", "none"] = "none",
         scale: float = 1.0,
         dropout: float = 0.0,
@@ -52,6 +52,7 @@ class CamClassifier(Learner):
         self.normalise = Normalise()
         self.encoder = encoder()
         self.dropout = nn.Dropout2d(dropout)
+        # Competing classes need a bias for how common each is; a signed map must be zero where nothing is seen.
         self.head = nn.Conv2d(self.encoder.channels[-1], classes, 1, bias=compete == "softmax")
         self.pool = pool()
         self.loss = loss()
@@ -60,10 +61,8 @@ class CamClassifier(Learner):
 
     def maps(self, image: Tensor) -> Tensor:
         """Signed class maps, float32 ``[B, K, h, w]`` at the encoder's resolution."""
-        x = self.normalise(image)
-        if self.scale != 1.0:
-            x = F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False, antialias=self.scale < 1)
-        maps: Tensor = self.head(self.dropout(self.encoder(x)[-1]))
+        features = self.encoder(resized(self.normalise(image), self.scale))[-1]
+        maps: Tensor = self.head(self.dropout(features))
         return maps.float()
 
     def logits(self, maps: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -31,7 +30,7 @@ class TagGatedArgmax:
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, maker: partial[Maker], merge: bool = False, band: float = 0.0) -> None:
+    def __init__(self, maker: Callable[[], Maker], merge: bool = False, band: float = 0.0) -> None:
         self.maker = maker()
         self.merge = merge
         self.band = band

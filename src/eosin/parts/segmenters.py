@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Literal
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (torch's own short name)
+from torch.nn import functional as F
 
-from eosin.core.errors import EosinError
-from eosin.core.learner import Learner, Normalise
+from eosin.core.errors import EosinError, WrongUse, nearest
+from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
 
@@ -19,13 +19,17 @@ class UNet(nn.Module):
 
     Args:
         classes: K.
-        encoder: SMP's encoder name.
+        encoder: SMP's encoder name; ``tu-`` and a timm name takes that network.
         depth: levels of the encoder, 3 to 5; the coarsest has stride ``2**depth``.
         width: channels of the finest decoder level; each coarser one doubles it.
         pretrained: ``none`` or ``imagenet`` (downloaded by SMP).
 
     Shapes:
         ``[B, 3, H, W]`` to logits ``[B, K, H, W]``.
+
+    Raises:
+        WrongUse: for an unknown encoder.
+        EosinError: if weights cannot be had.
     """
 
     def __init__(
@@ -37,6 +41,9 @@ class UNet(nn.Module):
         pretrained: Literal["none", "imagenet"] = "none",
     ) -> None:
         super().__init__()
+        known = smp.encoders.get_encoder_names()
+        if encoder not in known and not encoder.startswith("tu-"):
+            raise WrongUse(f"encoder {encoder!r} is not known to SMP{nearest(encoder, known)}")
         try:
             self.net = smp.Unet(
                 encoder,
@@ -53,7 +60,7 @@ class UNet(nn.Module):
         self.stride = 2**depth
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits; sizes that the stride does not divide are padded by reflection and cut again."""
+        """Logits; sizes that the stride does not divide are padded by repeating the border and cut again."""
         height, width = image.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
         logits: Tensor = self.net(F.pad(image, (0, right, 0, below), mode="replicate"))
@@ -67,20 +74,32 @@ class Segmenter(Learner):
         net: makes the network, ``[B, 3, H, W]`` to logits ``[B, K, H, W]``.
         loss: makes the pixel loss, ``(logits, mask)`` to a scalar.
         mask: which of the batch's masks is learnt.
+        scale: images are resized by this factor before the network, masks likewise in training; probabilities come
+            back at the image's size.
     """
 
-    def __init__(self, net: partial[nn.Module], loss: partial[nn.Module], mask: str) -> None:
+    def __init__(
+        self, net: Callable[[], nn.Module], loss: Callable[[], nn.Module], mask: str, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.normalise = Normalise()
         self.net = net()
         self.loss = loss()
         self.mask = mask
+        self.scale = scale
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Class logits at the network's resolution, ``[B, K, scale * H, scale * W]``."""
+        return self.net(resized(self.normalise(image), self.scale))  # type: ignore[no-any-return]
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``pixels``: the pixel loss against the named mask."""
-        return {"pixels": self.loss(self.net(self.normalise(batch.image)), batch.masks[self.mask])}
+        logits, mask = self.logits(batch.image), batch.masks[self.mask]
+        if mask.shape[1:] != logits.shape[2:]:
+            mask = F.interpolate(mask[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
+        return {"pixels": self.loss(logits, mask)}
 
     def predict(self, image: Tensor) -> Tensor:
         """Class probabilities, float32 ``[B, K, H, W]``."""
-        logits: Tensor = self.net(self.normalise(image))
-        return logits.float().softmax(1)
+        logits = self.logits(image).float()
+        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)

@@ -117,6 +117,18 @@ def is_segmentation(entry: Entry) -> bool:
     return "confusion" in entry
 
 
+def chosen(entry: Entry) -> str:
+    """How the scored epoch came to be kept, in words."""
+    rule = entry.get("selection", "an unknown rule")
+    return "last epoch" if rule == "last" else f"selected by {rule}"
+
+
+def interval(entry: Entry) -> str | None:
+    """The 95 % interval of the mean IoU in words, or None where there is none."""
+    ends = mapping(entry.get("ci95")).get("miou")
+    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends and None not in ends else None
+
+
 def mapping(value: object) -> Entry:
     """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from eosin.report.markup import Safe, absent, count, el, note, number, percent, swatch, table
-from eosin.report.reading import Entry, Record, is_segmentation, mapping
+from eosin.report.reading import Entry, Record, chosen, interval, is_segmentation, mapping
 
 _EXPLAINED = (
     ("strict", "one confusion matrix over all pixels of the split; truth never touches a prediction."),
     ("interval", "95 %, from drawing patients (or images, where patients are not known) with replacement."),
-    ("selected by", "what chose the kept epoch: validation masks, validation tags alone, or nothing (last)."),
+    (
+        "selected by",
+        "what chose the kept epoch: validation masks, or validation tags alone; else it is the last epoch.",
+    ),
 )
 
 
@@ -40,11 +43,10 @@ def _masks(record: Record, entries: list[Entry]) -> Safe:
     rows = []
     for entry in entries:
         mark = el("abbr", " \N{DAGGER}", title="uses truth at test time") if entry.get("uses_truth") else None
-        ends = mapping(entry.get("ci95")).get("miou")
-        interval = el("small", f"{number(ends[0])} to {number(ends[1])}") if ends else None
-        how = el("small", entry["protocol"], mark, ", selected by ", entry.get("selection", "an unknown rule"))
+        between = el("small", said) if (said := interval(entry)) else None
+        how = el("small", entry["protocol"], mark, ", ", chosen(entry))
         row: list[object] = [(_marked(record, entry), how), _split(entry)]
-        row.append((el("b", number(entry.get("miou"))), interval))
+        row.append((el("b", number(entry.get("miou"))), between))
         row += [number(entry.get(key)) for key in ("mdice", "accuracy", "fwiou")]
         for name in names:
             dice = mapping(entry.get("dice")).get(name)
@@ -61,7 +63,7 @@ def _tags(record: Record, entries: list[Entry]) -> Safe:
     for entry in entries:
         tags = mapping(entry.get("tags"))
         precision = mapping(tags.get("average_precision"))
-        how = el("small", "selected by ", entry.get("selection", "an unknown rule"))
+        how = el("small", chosen(entry))
         row: list[object] = [(_marked(record, entry), how), _split(entry)]
         row += [el("b", number(tags.get("map"))), number(tags.get("exact_match"))]
         rows.append(row + [number(precision.get(name)) for name in names])

@@ -11,7 +11,7 @@ from eosin.core.classes import Colour
 from eosin.data.dataset import Dataset
 from eosin.report.figures import Line, chart
 from eosin.report.markup import Safe, absent, count, el, fill, note, number, pairs, percent, seconds, swatch, table
-from eosin.report.reading import Entry, Record, Step, is_segmentation, mapping
+from eosin.report.reading import Record, Step, chosen, interval, is_segmentation, mapping
 
 _SELECTION = {
     "masks": "the epoch was chosen by validation masks",
@@ -27,7 +27,7 @@ def sentence(record: Record) -> str:
     who = f"{record.method} on {record.data_name}"
     if entry is None:
         return f"{who}: no score was written."
-    by = f"selected by {entry.get('selection', 'an unknown rule')}"
+    by = chosen(entry)
     if not is_segmentation(entry):
         value = number(mapping(entry.get("tags")).get("map"), 2)
         found = f"{who}: {value} mean average precision of tags ({entry['split']}, {by})"
@@ -43,8 +43,7 @@ def hero(record: Record) -> Safe:
         return absent("scores.json is absent or empty: this run was not scored.")
     if is_segmentation(entry):
         title, value, by_class, what = "mIoU", entry.get("miou"), mapping(entry.get("iou")), "IoU"
-        low, high = _interval(entry)
-        below = f"95 % interval {number(low)} to {number(high)}" if low is not None else "no interval was computed"
+        below = f"95 % interval {said}" if (said := interval(entry)) else "no interval could be computed"
     else:
         tags = mapping(entry.get("tags"))
         title, value, what = "mean average precision of tags", tags.get("map"), "average precision"
@@ -65,11 +64,6 @@ def _bar(score: object, colour: Colour) -> Safe:
     return el("i", style=f"width:{width};{fill(colour)}")
 
 
-def _interval(entry: Entry) -> tuple[float | None, float | None]:
-    ends = mapping(entry.get("ci95")).get("miou")
-    return (ends[0], ends[1]) if ends else (None, None)
-
-
 def data_card(record: Record) -> Safe:
     """What the model learned from and was judged on."""
     dataset, said = record.dataset, record.data
@@ -79,11 +73,9 @@ def data_card(record: Record) -> Safe:
         rows.append(("classes", _swatches(record)))
         remark = note(record.dataset_note, " Images, patients and tag counts are therefore not known here.")
         return Safe(remark + pairs(rows))
-    rule = (
-        "given with the data"
-        if dataset.tag_rule is None
-        else f"cut from masks: present above {100 * dataset.tag_rule:g} % of pixels"
-    )
+    rule = "given with the data"
+    if dataset.tag_rule is not None:
+        rule = f"cut from masks: present above {100 * dataset.tag_rule:g} % of pixels"
     rows += [
         ("licence", dataset.licence),
         ("citation", dataset.citation or "none given"),
@@ -111,11 +103,16 @@ def _splits(dataset: Dataset) -> Safe:
         row: list[object] = [split, count(len(items)), *(count(n or None) for n in names), count(len(truth or ()))]
         present, unknown = (items.tags == 1).sum(0), np.isnan(items.tags).sum(0)
         for k in range(len(dataset.classes)):
+            told = len(items) - int(unknown[k])
+            share = el("small", percent(present[k] / told)) if told else None
             doubt = el("small", f"{count(int(unknown[k]))} unknown") if unknown[k] else None
-            row.append((count(int(present[k])), el("small", percent(present[k] / len(items))), doubt))
+            row.append((count(int(present[k])), share, doubt))
         rows.append(row)
     head += [swatch(t.colour, t.name) for t in dataset.classes]
-    return table("Images per split, and in how many of them each class is tagged present", head, rows)
+    caption = (
+        "Images per split, and in how many of them each class is tagged present (share of those where it is known)"
+    )
+    return table(caption, head, rows)
 
 
 def curves(record: Record) -> Safe:
@@ -132,14 +129,8 @@ def curves(record: Record) -> Safe:
         drawn += [chart("Validation scores", scores, kept=kept[-1] if kept else None, unit=unit)] if scores else []
         if not scores:
             drawn.append(absent("No validation score was taken in this step."))
-        panels.append(
-            el(
-                "section",
-                el("h3", step.name),
-                el("p", _training(step, kept), class_="soft"),
-                el("div", drawn, class_="charts"),
-            )
-        )
+        told = el("p", _training(step, kept), class_="soft")
+        panels.append(el("section", el("h3", step.name), told, el("div", drawn, class_="charts")))
     if not panels:
         return absent("journal.jsonl is absent or empty: no step was trained, or its journal was removed.")
     return Safe("".join(panels))

@@ -219,7 +219,8 @@ def _expanded(images: Sequence[Path]) -> list[Path]:
     for path in images:
         inside = [path]
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            files = (p for p in path.iterdir() if not p.is_dir() and not p.name.startswith("."))
+            inside = sorted(p for p in files if p.suffix.lower() in ENDINGS)
             if not inside:
                 raise EosinError(f"{path}: no image in this folder; it should hold {' '.join(ENDINGS)} files")
         for file in inside:

@@ -34,8 +34,8 @@ MIN_FRACTION = 0.05
 LICENCE = "GlaS contest terms: research only, no commercial use, cite both papers"
 CITATION = (
     "K. Sirinukunwattana et al., Gland segmentation in colon histology images: The GlaS challenge contest, Medical "
-    "Image Analysis 35 (2017) 489-502; K. Sirinukunwattana, D. R. J. Snead, N. M. Rajpoot, A stochastic polygons model for "
-    "glandular structures in colon histology images, IEEE Transactions on Medical Imaging 34 (2015) 2366-2378"
+    "Image Analysis 35 (2017) 489-502; K. Sirinukunwattana, D. R. J. Snead, N. M. Rajpoot, A stochastic polygons "
+    "model for glandular structures in colon histology images, IEEE Transactions on Medical Imaging 34 (2015)"
 )
 
 Array = np.ndarray

@@ -1,0 +1,192 @@
+"""Steps on disk: made once, found again, refused when stale, and never a path to truth for tags-only methods."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.toys import SIDE, Toy, recipe, write_toys
+from eosin.core.errors import EosinError, Stale, WrongUse
+from eosin.core.fingerprint import file_digest
+from eosin.core.progress import Silent
+from eosin.data.dataset import Dataset
+from eosin.engine.lab import EngineLab, Workplace
+from eosin.parts.cams import Averaged
+from eosin.parts.pseudo import TagGatedArgmax
+from eosin.predictor.predictor import Predictor
+from eosin.recipe import Recipe
+
+RULE = partial(TagGatedArgmax, maker=partial(Averaged))
+
+
+def lab_at(run: Path, data: Path, made: Recipe | None = None, supervision: str = "tags") -> EngineLab:
+    return EngineLab(Workplace(run, Dataset.open(data), made or recipe(), supervision, Silent()))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_toys(tmp_path / "data")
+
+
+def files_of(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(p.relative_to(folder)): (file_digest(p), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_two_stages_are_trained_scored_and_exported(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    lab = lab_at(run, data, recipe(epochs=30))
+    first = lab.fit("a", partial(Toy))
+    masks = lab.label("drawn", first, RULE)
+    second = lab.fit("b", partial(Toy, mask="drawn"), masks={"drawn": masks})
+    for step in (first, second):
+        lab.score(f"score-{step.name}", step, "test")
+    lab.export("export", second)
+
+    assert sorted(p.name for p in masks.folder.iterdir()) == sorted(f"train_{i}.png" for i in range(12))
+    assert set(np.unique(np.asarray(Image.open(masks.path("train_0"))))) == {0}  # red only: the tag gate decides
+    entries = {e["step"]: e for e in lab.scores()}
+    assert set(entries) == {"a", "b"}
+    assert entries["b"]["miou"] > 0.9
+    assert entries["b"]["selection"] == "masks"
+    assert entries["b"]["n_images"] == 4
+    assert sum(map(sum, entries["b"]["confusion"])) == 3 * SIDE**2 + 40**2
+    assert np.asarray(Image.open(run / "predictions" / "b" / "test" / "test_0.png")).shape == (40, 40)
+    model = Predictor.load(run / "model")
+    assert model.card.tile == SIDE
+    assert model.card.scores[0]["miou"] == entries["b"]["miou"]
+
+
+def test_the_journal_tells_every_epoch_and_the_best_one_is_kept(tmp_path: Path, data: Path) -> None:
+    lab = lab_at(tmp_path / "run", data, recipe(epochs=3))
+    trained = lab.fit("a", partial(Toy))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert all(line["losses"]["tags"] > 0 for line in lines)
+    best = max(lines, key=lambda line: line["val"]["miou"])
+    notes = json.loads((trained.folder / "step.json").read_text())["notes"]
+    assert notes["score"] == best["val"]["miou"]
+    assert notes["epoch"] == next(line["epoch"] for line in lines if line["val"]["miou"] == notes["score"])
+
+
+def test_a_finished_step_is_not_touched_again(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+
+    def work() -> None:
+        lab = lab_at(run, data)
+        first = lab.fit("a", partial(Toy))
+        lab.label("drawn", first, RULE)
+        lab.score("score-a", first, "test")
+        lab.export("export", first)
+
+    work()
+    before = files_of(run)
+    work()
+    assert files_of(run) == before
+
+
+def test_another_setting_is_stale_and_says_what_and_which_redo(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    lab_at(run, data).fit("a", partial(Toy))
+    with pytest.raises(Stale, match=r"spec\.lr: 0\.05 -> 0\.06.*--redo a"):
+        lab_at(run, data, recipe(lr=0.06)).fit("a", partial(Toy))
+    with pytest.raises(Stale, match="--redo a"):
+        lab_at(run, data).fit("a", partial(Toy, mask="x"))
+
+
+def test_redo_also_removes_what_was_made_from_a_step(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    lab = lab_at(run, data)
+    first = lab.fit("a", partial(Toy))
+    masks = lab.label("drawn", first, RULE)
+    lab.fit("b", partial(Toy, mask="drawn"), masks={"drawn": masks})
+    lab.score("score-a", first, "test")
+    assert lab.steps.redo(["drawn"]) == ["b", "drawn"]
+    assert (run / "steps" / "a").exists()
+    assert not (run / "steps" / "b").exists()
+    with pytest.raises(WrongUse, match="did you mean 'a'"):
+        lab.steps.redo(["aa"])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path, data: Path) -> None:
+    weights = {}
+    for run, seed in (("one", 0), ("two", 0), ("three", 1)):
+        lab = lab_at(tmp_path / run, data, recipe().model_copy(update={"seed": seed}))
+        weights[run] = file_digest(lab.fit("a", partial(Toy)).folder / "weights.safetensors")
+    assert weights["one"] == weights["two"] != weights["three"]
+
+
+def test_training_truth_is_refused_to_methods_of_tags_and_given_to_the_upper_bound(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(EosinError, match="refused"):
+        lab_at(tmp_path / "run", data).truth()
+    lab = lab_at(tmp_path / "run", data, recipe(epochs=30), "truth")
+    trained = lab.fit("b", partial(Toy, mask="truth"), masks={"truth": lab.truth()})
+    lab.score("score-b", trained, "test")
+    assert lab.scores()[0]["miou"] > 0.9
+
+
+def test_training_truth_is_not_even_opened_by_methods_of_tags(tmp_path: Path, data: Path) -> None:
+    for mask in (data / "masks").glob("train_*.png"):
+        mask.write_bytes(b"not an image")
+    lab = lab_at(tmp_path / "run", data)
+    first = lab.fit("a", partial(Toy))
+    lab.label("drawn", first, RULE)
+    with pytest.raises(EosinError, match="train_"):
+        spoiled = lab_at(tmp_path / "other", data, supervision="truth")
+        spoiled.fit("b", partial(Toy, mask="truth"), masks={"truth": spoiled.truth()})
+
+
+def test_without_any_mask_selection_and_scores_are_by_tags(tmp_path: Path) -> None:
+    lab = lab_at(tmp_path / "run", write_toys(tmp_path / "data", masks=False))
+    trained = lab.fit("a", partial(Toy))
+    lab.score("score-a", trained, "test")
+    entry = lab.scores()[0]
+    assert trained.selection == "tags"
+    assert entry["protocol"] == "tags"
+    assert 0 <= entry["tags"]["map"] <= 1
+    assert "miou" not in entry
+
+
+@pytest.mark.parametrize(("select", "words"), [("masks", "with masks"), ("tags", "cannot choose")])
+def test_a_selection_that_the_data_cannot_carry_is_an_error(tmp_path: Path, select: str, words: str) -> None:
+    data = write_toys(tmp_path / "data", masks=False, vary=False)
+    with pytest.raises(WrongUse, match=words):
+        lab_at(tmp_path / "run", data, recipe(select=select)).fit("a", partial(Toy))
+    assert lab_at(tmp_path / "auto", data).fit("a", partial(Toy)).selection == "last"
+
+
+def test_a_loss_that_is_not_finite_stops_with_term_and_items(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(EosinError, match=r"a: loss 'bad' is nan at step 1 \(items train_"):
+        lab_at(tmp_path / "run", data).fit("a", partial(Toy, poison=1.0))
+    assert not (tmp_path / "run" / "steps" / "a").exists()
+
+
+def test_start_continues_from_another_steps_weights(tmp_path: Path, data: Path) -> None:
+    lab = lab_at(tmp_path / "run", data, recipe(epochs=1, lr=1e-9))
+    first = lab.fit("a", partial(Toy))
+    second = lab.fit("b", partial(Toy), start=first)
+    from safetensors.torch import load_file
+
+    a, b = (load_file(s.folder / "weights.safetensors") for s in (first, second))
+    assert all(np.allclose(a[k], b[k], atol=1e-6) for k in a)
+    assert second.digest != first.digest
+
+
+def test_make_and_keep_are_steps_too(tmp_path: Path, data: Path) -> None:
+    lab = lab_at(tmp_path / "run", data)
+    made = lab.make("list", "names", write_names)
+    assert (made.folder / "names.txt").read_text() == "red blue"
+    kept = lab.keep("whole", partial(Toy))
+    lab.score("score-whole", kept, "test")
+    assert kept.selection == "last"
+    assert lab.scores()[0]["step"] == "whole"
+
+
+def write_names(folder: Path) -> None:
+    (folder / "names.txt").write_text("red blue")
