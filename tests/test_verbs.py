@@ -178,7 +178,7 @@ def test_a_changed_recipe_is_stale_and_nothing_is_lost(
     assert step_files(run) == before
 
 
-@pytest.mark.parametrize("what", ["methods", "recipes", "formats", "protocols"])
+@pytest.mark.parametrize("what", ["methods", "recipes", "formats", "protocols", "parts"])
 def test_lists_are_json_with_a_line_about_each(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list", what, "--json") == 0
     rows = json.loads(capsys.readouterr().out)

@@ -45,6 +45,7 @@ class What(StrEnum):
     recipes = "recipes"
     formats = "formats"
     protocols = "protocols"
+    parts = "parts"
 
 
 @app.callback()
@@ -128,7 +129,7 @@ def report(source: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
 
 @app.command("list")
 def list_(what: Annotated[What, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List methods, recipes, formats or protocols."""
+    """List methods, recipes, formats, protocols or parts."""
     _State.json = as_json
     rows = verbs.list_known(what.value)
     _print([{"name": n, "about": a} for n, a in rows], lambda: _table([what.value, ""], [[n, a] for n, a in rows]))

@@ -10,13 +10,17 @@ import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eosin.core.artifact import read_json, write_json, write_text
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
 from eosin.core.fingerprint import digest
 from eosin.core.progress import Progress, Silent
 from eosin.recipe import Recipe, dump, load
+
+if TYPE_CHECKING:
+    from eosin.data.dataset import Dataset
+    from eosin.engine.lab import EngineLab
 
 SILENT = Silent()
 
@@ -64,8 +68,7 @@ def run(
     for name in lab.steps.redo(redo):
         progress.say(f"{name}: will be done again")
     _claim(out, resolved)
-    for reason in dataset.known.values():
-        progress.say(f"known of {dataset.name}: {reason}")
+    _say_known(dataset, progress)
     final = plan.plan(lab)
     for split in [s for s in dataset.splits if s != "train"]:
         for step in lab.trained.values():
@@ -76,6 +79,11 @@ def run(
         write_json(out / "provenance.json", _provenance(lab, Path(recipe).stem, started))
     write_report(out)
     return out
+
+
+def _say_known(dataset: Dataset, progress: Progress) -> None:
+    for finding, reason in dataset.known.items():
+        progress.say(f"{dataset.name} has a known defect, {finding.replace('_', ' ')}: {reason}")
 
 
 def _claim(out: Path, recipe: Recipe) -> None:
@@ -116,7 +124,7 @@ def _counter(progress: Progress, what: str) -> Callable[[int, int], None]:
     return count
 
 
-def _provenance(lab: Any, name: str, started: datetime) -> dict[str, Any]:
+def _provenance(lab: EngineLab, name: str, started: datetime) -> dict[str, Any]:
     import torch
 
     from eosin import __version__
@@ -189,6 +197,7 @@ def score(
         raise EosinError(
             f"{data}: its classes are {', '.join(dataset.classes.names)}, the model's {', '.join(card.classes.names)}"
         )
+    _say_known(dataset, progress)
     truth = dataset.truth(split)
     if truth is None:
         raise EosinError(f"{data}: split {split!r} has no masks to score against")
@@ -235,10 +244,11 @@ def report(source: Path) -> Path:
 
 def demo(out: Path = Path("runs/demo"), progress: Progress = SILENT) -> Path:
     """Drawn tissue, tags, training, scores, a predicted image and a report; returns the run's folder."""
+    from eosin.data.dataset import Dataset
+
     run("cam-phantom", out=out, progress=progress)
-    provenance = read_json(out / "provenance.json")
-    large = sorted(Path(provenance["dataset"]["folder"]).glob("images/large/*.png"))
-    predict(out, large[:2], out / "predicted", progress=progress)
+    large = Dataset.open(read_json(out / "provenance.json")["dataset"]["folder"]).items("large")
+    predict(out, [large.path(i) for i in range(len(large))], out / "predicted", progress=progress)
     return out
 
 
@@ -304,7 +314,7 @@ def doctor() -> tuple[dict[str, str], list[str]]:
 
 
 def list_known(what: str) -> list[tuple[str, str]]:
-    """Names and one-line descriptions of ``methods``, ``recipes``, ``formats`` or ``protocols``."""
+    """Names and one-line descriptions of ``methods``, ``recipes``, ``formats``, ``protocols`` or ``parts``."""
     if what == "methods":
         from eosin.methods.discover import methods
 
@@ -321,4 +331,12 @@ def list_known(what: str) -> list[tuple[str, str]]:
         from eosin.metrics.protocols import PROTOCOLS
 
         return [(name, (p.__doc__ or "").strip().splitlines()[0]) for name, p in PROTOCOLS.items()]
-    raise WrongUse(f"cannot list {what!r}{nearest(what, ['methods', 'recipes', 'formats', 'protocols'])}")
+    if what == "parts":
+        from importlib import import_module
+        from pkgutil import walk_packages
+
+        import eosin.parts
+
+        found = [m.name for m in walk_packages(eosin.parts.__path__, "eosin.parts.") if not m.ispkg]
+        return [(n.removeprefix("eosin.parts."), (import_module(n).__doc__ or "").splitlines()[0]) for n in found]
+    raise WrongUse(f"cannot list {what!r}{nearest(what, ['methods', 'recipes', 'formats', 'protocols', 'parts'])}")

@@ -47,7 +47,6 @@ class Lab(Protocol):
         build: partial[L],
         masks: Mapping[str, MaskSet] | None = None,
         start: Trained | None = None,
-        extra: Mapping[str, Artifact] | None = None,
     ) -> Trained:
         """Train what ``build`` makes on the training split, from tags and the given masks."""
         ...

@@ -95,7 +95,8 @@ def apply(
         mean = pixels.mean(dtype=np.float32)
         pixels = np.clip(((pixels - mean) * drawn.contrast + mean) * drawn.brightness, 0, 1).astype(np.float32)
     if drawn.blur > 0.05:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), drawn.blur, borderType=cv2.BORDER_REFLECT_101).astype(np.float32)
+        blurred = cv2.GaussianBlur(pixels, (0, 0), drawn.blur, borderType=cv2.BORDER_REFLECT_101)
+        pixels = np.minimum(blurred, 1).astype(np.float32)  # rounding lifts white a little above 1
     return np.ascontiguousarray(pixels), {
         name: np.ascontiguousarray(_move(mask, drawn)) for name, mask in masks.items()
     }

@@ -38,7 +38,7 @@ from eosin.metrics.tags import mean_average_precision
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
 from eosin.recipe import Recipe
-from eosin.slides.image import write_mask
+from eosin.slides.image import png_bytes
 
 L = TypeVar("L", bound=Learner)
 WEIGHTS = "weights.safetensors"
@@ -81,12 +81,11 @@ class EngineLab:
         build: partial[L],
         masks: Mapping[str, MaskSet] | None = None,
         start: Trained | None = None,
-        extra: Mapping[str, Artifact] | None = None,
     ) -> Trained:
         """Train what ``build`` makes on the training split, from tags and the given masks."""
-        masks, extra = dict(masks or {}), dict(extra or {})
+        masks = dict(masks or {})
         spec = self.recipe.fit_spec(name)
-        inputs = {a.name: a.digest for a in [*masks.values(), *extra.values(), *([start] if start else [])]}
+        inputs = {a.name: a.digest for a in [*masks.values(), *([start] if start else [])]}
         settings = {
             "kind": "fit",
             "build": build,
@@ -109,10 +108,12 @@ class EngineLab:
         def work(folder: Path) -> dict[str, Any]:
             device = open_device(self.recipe.fit_spec(source.name).precision)
             shares = np.zeros(256, np.int64)
+            masks = folder / "masks"
+            masks.mkdir()
             advance = self.progress.start(name, len(self.items))
 
             def keep(item: str, mask: NDArray[np.uint8]) -> None:
-                write_mask(folder / "masks" / f"{item}.png", mask, self.classes)
+                (masks / f"{item}.png").write_bytes(png_bytes(mask, self.classes))
                 shares[:] += np.bincount(mask.ravel(), minlength=256)
                 advance(1, "")
 
@@ -175,7 +176,7 @@ class EngineLab:
             protocol = self.protocol(self.classes)
 
             def keep(index: int, prediction: NDArray[np.uint8]) -> None:
-                write_mask(folder / f"{items.ids[index]}.png", prediction, self.classes)
+                (folder / f"{items.ids[index]}.png").write_bytes(png_bytes(prediction, self.classes))
                 advance(1, "")
 
             advance = self.progress.start(f"score {source.name} on {split}", len(view))

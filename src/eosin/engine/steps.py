@@ -87,7 +87,7 @@ class Steps:
         return Step(place, mark, notes)
 
     def times(self) -> dict[str, float]:
-        """Wall and processor seconds of all finished steps together, whenever and in how many sittings they were made."""
+        """Wall and processor seconds of all finished steps together, in however many sittings they were made."""
         notes = [record["notes"] for _, record in self._records()]
         return {key: round(sum(note[key] for note in notes), 1) for key in ("wall_s", "cpu_s")}
 

@@ -66,6 +66,7 @@ class Cam(Method):
     seg_depth: int = Field(default=5, ge=3, le=5)
     seg_width: int = Field(default=16, ge=4)
     seg_scale: float = Field(default=1.0, gt=0, le=4)
+    seg_pretrained: Literal["none", "imagenet"] = "none"
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, segmenter."""
@@ -88,7 +89,7 @@ class Cam(Method):
         maker = partial(Averaged, scales=self.map_scales, views=self.map_views)
         rule = partial(TagGatedArgmax, maker=maker, merge=self.merge, band=self.band)
         pseudo = lab.label("pseudo", classifier, rule)
-        net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width)
+        net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, self.seg_pretrained)
         return lab.fit(
             "segmenter",
             partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="pseudo", scale=self.seg_scale),

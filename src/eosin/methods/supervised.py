@@ -40,10 +40,11 @@ class Supervised(Method):
     seg_depth: int = Field(default=5, ge=3, le=5)
     seg_width: int = Field(default=16, ge=4)
     seg_scale: float = Field(default=1.0, gt=0, le=4)
+    seg_pretrained: Literal["none", "imagenet"] = "none"
 
     def plan(self, lab: Lab) -> Trained:
         """One fit on the truth of the training split."""
-        net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width)
+        net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, self.seg_pretrained)
         return lab.fit(
             "segmenter",
             partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="truth", scale=self.seg_scale),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,6 +59,8 @@ class UNet(nn.Module):
                 f"({type(error).__name__})"
             ) from error
         self.stride = 2**depth
+        if depth < 5:
+            _drop_idle(self.net.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits; sizes that the stride does not divide are padded by repeating the border and cut again."""
@@ -65,6 +68,20 @@ class UNet(nn.Module):
         below, right = -height % self.stride, -width % self.stride
         logits: Tensor = self.net(F.pad(image, (0, right, 0, below), mode="replicate"))
         return logits[..., :height, :width]
+
+
+def _drop_idle(encoder: nn.Module) -> None:
+    """Drop the levels that SMP builds below the chosen depth: they would be counted and stored, and never used."""
+    used: set[nn.Module] = set()
+    hooks = [module.register_forward_pre_hook(lambda m, _: used.add(m)) for module in encoder.modules()]
+    with torch.no_grad():
+        encoder.eval()(torch.zeros(1, 3, 32, 32))
+    encoder.train()
+    for hook in hooks:
+        hook.remove()
+    for name, child in list(encoder.named_children()):
+        if used.isdisjoint(child.modules()):
+            setattr(encoder, name, nn.Identity())
 
 
 class Segmenter(Learner):

@@ -101,7 +101,7 @@ def _cut(name: str, taps: tuple[int, ...], output_stride: int) -> Any:
         return timm.create_model(name, pretrained=False, features_only=True, out_indices=taps, **stride)
     except IndexError:
         raise WrongUse(f"encoder {name!r} has no feature level {max(taps)}; a ResNet has 0 to 4") from None
-    except TypeError:
+    except (TypeError, AssertionError):  # timm has both ways to refuse a stride
         if not stride:
             raise
         raise WrongUse(f"encoder {name!r} takes no output_stride {output_stride}; leave it at 32") from None
