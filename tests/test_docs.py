@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 import eosin
-from eosin.cli import app
+from eosin.cli import What, app
 from eosin.core.values import Augment, FitSpec
 from eosin.data import contract
 from eosin.data.formats import importers
@@ -165,6 +165,11 @@ def test_the_command_line_page_tells_every_verb_and_option() -> None:
         assert f"`{name}`" in section(page, "JSON"), name
 
 
+def test_the_command_line_page_tells_what_can_be_listed() -> None:
+    told = rows(section("docs/command-line.md", "eosin list"))["WHAT"][2]
+    assert set(re.findall(r"`(\w+)`", told)) == {what.value for what in What}
+
+
 def test_the_command_line_page_tells_every_name_of_the_package() -> None:
     told = rows(section("docs/command-line.md", "From Python"))
     assert set(told) == {f"eosin.{name}" for name in eosin.__all__}
@@ -252,7 +257,7 @@ def test_every_file_that_is_named_is_there(page: str) -> None:
     """Python files in backticks are files of the repository (or, in the advice on adding one, called x)."""
     files = {
         file.relative_to(REPOSITORY).as_posix()
-        for folder in ("src", "tests", "benchmarks")
+        for folder in ("src", "tests", "benchmarks", "docs")
         for file in (REPOSITORY / folder).rglob("*.py")
     }
     for name in re.findall(r"`([\w/]+\.py)`", PAGES[page]):

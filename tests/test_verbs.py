@@ -172,10 +172,11 @@ def test_bad_input_gets_one_line_and_its_exit_code(
 def test_a_changed_recipe_is_stale_and_nothing_is_lost(
     run: Path, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = step_files(run)
+    before, settings = step_files(run), (run / "recipe.yaml").read_text()
     assert call("run", "cam-phantom", "--data", data, "--out", run, *SMALL, "--set=fit.segmenter.lr=0.001") == 1
     assert "--redo segmenter" in capfd.readouterr().err
     assert step_files(run) == before
+    assert (run / "recipe.yaml").read_text() == settings
 
 
 @pytest.mark.parametrize("what", ["methods", "recipes", "formats", "protocols", "parts"])

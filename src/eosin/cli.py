@@ -173,7 +173,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     findings = _shown(lambda progress: verbs.check_data(folder, progress=progress))
     errors = [f for f in findings if f.level == "error"]
     plain = [{"level": f.level, "file": str(f.file), "message": f.message} for f in findings]
-    _print(plain, lambda: "\n".join(str(f) for f in findings) or f"{folder}: no defect found")
+    _print(plain, lambda: "\n".join(f"{f.level}: {f}" for f in findings) or f"{folder}: no defect found")
     if errors:
         raise typer.Exit(1)
     if not as_json:

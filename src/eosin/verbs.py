@@ -70,6 +70,7 @@ def run(
     _claim(out, resolved)
     _say_known(dataset, progress)
     final = plan.plan(lab)
+    write_text(out / "recipe.yaml", dump(resolved))  # only now: a stale run stopped before, and keeps its own
     for split in [s for s in dataset.splits if s != "train"]:
         for step in lab.trained.values():
             lab.score(f"score-{step.name}-{split}", step, split)
@@ -89,11 +90,10 @@ def _say_known(dataset: Dataset, progress: Progress) -> None:
 def _claim(out: Path, recipe: Recipe) -> None:
     """Write the resolved recipe into a new run; refuse a run of another method."""
     path = out / "recipe.yaml"
-    if path.exists():
-        before = load(str(path))
-        if before.method != recipe.method:
-            raise Stale(f"{out}: holds a run of method {before.method!r}: choose another --out")
-    write_text(path, dump(recipe))
+    if not path.exists():
+        write_text(path, dump(recipe))
+    elif (before := load(str(path)).method) != recipe.method:
+        raise Stale(f"{out}: holds a run of method {before!r}: choose another --out")
 
 
 def _phantom(recipe: Recipe, out: Path, progress: Progress) -> Path:

@@ -24,7 +24,7 @@ class TagGatedArgmax:
     Args:
         maker: makes the maker of maps, ``(predict, image)`` to ``[B, K, H, W]``.
         merge: average the maps of overlapping items of one parent image, and allow a class at a pixel only if every
-            item over that pixel has its tag (OEEM joins its patches so; the tag part follows from the tags' meaning).
+            item over that pixel has its tag. OEEM joins overlapping patches too, each gated by its own tags only.
         band: smallest difference between the best and the second-best allowed class.
     """
 

@@ -1,0 +1,74 @@
+"""A lab that trains nothing and remembers what it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eosin.core.artifact import Artifact, MaskSet, Trained
+from eosin.core.classes import Classes, Tissue
+from eosin.core.fingerprint import digest
+
+CLASSES = Classes(
+    tissues=tuple(Tissue(name=n, colour=(i, i, i)) for i, n in enumerate(["tumour", "stroma", "necrosis"]))
+)
+
+
+@dataclass
+class Call:
+    """One step: its kind, its name, what builds it and what it is made from."""
+
+    kind: str
+    name: str
+    build: Any = None
+    masks: Mapping[str, MaskSet] = field(default_factory=dict)
+    sources: tuple[Artifact, ...] = ()
+
+
+class FakeLab:
+    """Keeps to the protocol of ``eosin.core.lab.Lab``; every artifact must have come from it."""
+
+    def __init__(self, supervision: str = "tags") -> None:
+        self.classes = CLASSES
+        self.supervision = supervision
+        self.calls: list[Call] = []
+        self.made: list[Artifact] = []
+
+    def fit(self, name: str, build: Any, masks: Any = None, start: Any = None, extra: Any = None) -> Trained:
+        sources = (*(masks or {}).values(), *(extra or {}).values(), *([start] if start else []))
+        self._note(Call("fit", name, build, dict(masks or {}), sources))
+        return self._give(Trained(name, Path(name), digest(build)))
+
+    def label(self, name: str, source: Trained, rule: Any) -> MaskSet:
+        self._note(Call("label", name, rule, sources=(source,)))
+        return self._give(MaskSet(name, Path(name), digest(rule)))
+
+    def truth(self) -> MaskSet:
+        assert self.supervision == "truth", "a method with supervision 'tags' asked for true masks"
+        self._note(Call("truth", "truth"))
+        return self._give(MaskSet("truth", Path("truth"), "0" * 64))
+
+    def keep(self, name: str, build: Any) -> Trained:
+        self._note(Call("keep", name, build))
+        return self._give(Trained(name, Path(name), digest(build)))
+
+    def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
+        self._note(Call(kind, name, work, sources=inputs))
+        return self._give(Artifact(name, Path(name), digest(work)))
+
+    def names(self, kind: str) -> list[str]:
+        return [call.name for call in self.calls if call.kind == kind]
+
+    def call(self, name: str) -> Call:
+        (found,) = (call for call in self.calls if call.name == name)
+        return found
+
+    def _note(self, call: Call) -> None:
+        assert all(source in self.made for source in call.sources)
+        self.calls.append(call)
+
+    def _give(self, artifact: Any) -> Any:
+        self.made.append(artifact)
+        return artifact

@@ -1,0 +1,173 @@
+"""Methods are found by their file, and their plans read like the papers' algorithms."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+import eosin.methods
+from eosin.core.classes import Classes
+from eosin.core.errors import WrongUse
+from eosin.core.fingerprint import digest
+from eosin.core.learner import Learner
+from eosin.core.values import Batch, Clock, FitSpec
+from eosin.methods.cam import Cam
+from eosin.methods.discover import method, methods
+from eosin.methods.method import Method
+from eosin.methods.supervised import Supervised
+from eosin.parts.backbones.encoder import WeightFile
+from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.highest import HighestMean
+from eosin.parts.pseudo import TagGatedArgmax
+from eosin.recipe import load, shipped, validated
+from methods.fake_lab import FakeLab
+
+STEPS = {name: kind.steps for name, kind in methods().items()}
+
+
+def plan(chosen: Method) -> FakeLab:
+    lab = FakeLab(chosen.supervision)
+    final = chosen.plan(lab)  # type: ignore[arg-type]
+    assert final.name in [*lab.names("fit"), *lab.names("keep")], "what is deployed was trained or composed"
+    return lab
+
+
+def test_every_file_of_the_folder_is_a_method() -> None:
+    files = {p.stem for p in Path(eosin.methods.__path__[0]).glob("*.py")} - {"__init__", "method", "discover"}
+    assert set(methods()) == files >= {"cam", "supervised"} and list(methods()) == sorted(methods())
+    assert method("cam") is Cam and method("supervised") is Supervised
+
+
+@pytest.mark.parametrize(("name", "hint"), [("cma", "did you mean 'cam'?"), ("oeem", "known: cam, supervised")])
+def test_an_unknown_method_names_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(WrongUse, match=re.escape(f"method {name!r} is not known ({hint}")):
+        method(name)
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_method_says_what_it_is(name: str) -> None:
+    kind = methods()[name]
+    headings = re.findall(r"^    (\w+):$", kind.__doc__ or "", re.M)
+    assert headings == ["Idea", "Follows", "Differs", "Shapes"]
+    assert kind.paper and kind.steps and kind.supervision in ("tags", "truth")
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(kind(), next(iter(kind.model_fields)), 1)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        kind.model_validate({"no_such_option": 1})
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_plan_of_every_shipped_recipe_runs(name: str) -> None:
+    recipe = load(name, steps=STEPS)
+    lab = plan(validated(method(recipe.method), recipe.options, name))
+    names = [call.name for call in lab.calls]
+    assert len(set(names)) == len(names), "step names are unique"
+    assert lab.names("fit") == list(method(recipe.method).steps), "each trained step can have settings of its own"
+    for step in lab.names("fit"):
+        assert isinstance(recipe.fit_spec(step), FitSpec)
+        assert all(re.fullmatch(r"[a-z0-9-]+", call.name) for call in lab.calls)
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_plan_has_the_same_digests_each_time_and_others_for_other_options(name: str) -> None:
+    def digests(chosen: Method) -> list[str]:
+        return [digest(call.build) for call in plan(chosen).calls if call.build is not None]
+
+    kind = methods()[name]
+    assert digests(kind()) == digests(kind())
+    assert digests(kind()) != digests(kind(seg_width=8))  # type: ignore[call-arg]
+
+
+SMALL = {"seg_depth": 3, "seg_width": 4}
+
+
+@pytest.mark.parametrize(
+    "chosen", [Cam(tap=1, **SMALL), Cam(tap=1, pool="gap", compete="none", **SMALL), Supervised(**SMALL)]
+)
+def test_what_a_plan_trains_can_be_built_trained_and_asked(chosen: Method) -> None:
+    lab = plan(chosen)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 32, 32, generator=generator)
+    tags = torch.tensor([[1.0, 0, 1], [0, 1, float("nan")]])
+    for step in lab.names("fit"):
+        call = lab.call(step)
+        learner: Learner = call.build()
+        masks = {key: torch.randint(0, 3, (2, 32, 32), generator=generator) for key in call.masks}
+        losses = learner.train()(Batch(image, tags, masks), Clock(0, 0, 1, 1))
+        assert losses and all(loss.shape == () and loss.isfinite() for loss in losses.values())
+        maps = learner.eval().predict(image)
+        assert maps.shape == (2, 3, 32, 32) and (learner.tag_scores(image) >= 0).all()
+        torch.testing.assert_close(maps.sum(1), torch.ones(2, 32, 32))
+
+
+class TestCam:
+    def test_it_fits_labels_and_fits(self) -> None:
+        lab = plan(Cam())
+        assert [(c.kind, c.name) for c in lab.calls] == [
+            ("fit", "classifier"),
+            ("label", "pseudo"),
+            ("fit", "segmenter"),
+        ]
+        assert lab.call("classifier").masks == {}, "the classifier learns from tags alone"
+        assert [s.name for s in lab.call("pseudo").sources] == ["classifier"]
+        segmenter = lab.call("segmenter")
+        assert {key: mask.name for key, mask in segmenter.masks.items()} == {"pseudo": "pseudo"}
+        assert segmenter.build.keywords["mask"] in segmenter.masks
+
+    def test_the_options_reach_the_parts(self) -> None:
+        lab = plan(
+            Cam(pool="gap", compete="none", scale=0.5, band=0.1, merge=False, map_scales=(1.0, 0.5), map_views=4)
+        )
+        classifier = lab.call("classifier").build()
+        assert isinstance(classifier.pool, GAP) and classifier.head.bias is None and classifier.scale == 0.5
+        rule = lab.call("pseudo").build()
+        assert isinstance(rule, TagGatedArgmax) and rule.band == 0.1 and not rule.merge
+        assert rule.maker.scales == (1.0, 0.5) and len(rule.maker.views) == 4
+        highest = plan(Cam(pool="highest", share=0.25)).call("classifier").build().pool
+        assert isinstance(highest, HighestMean) and highest.share == 0.25
+
+    def test_a_weight_file_counts_by_its_content(self, tmp_path: Path) -> None:
+        digests = []
+        for content in (b"1", b"2"):
+            (tmp_path / "w.pth").write_bytes(content)
+            build = plan(Cam(pretrained=str(tmp_path / "w.pth"))).call("classifier").build
+            assert any(isinstance(a, WeightFile) for a in build.keywords["encoder"].args)
+            digests.append(digest(build))
+        assert digests[0] != digests[1]
+        with pytest.raises(WrongUse, match="no such weight file"):
+            plan(Cam(pretrained="nowhere.pth"))
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"map_scales": ()},
+            {"map_scales": (1.0, 0)},
+            {"map_views": 2},
+            {"share": 0},
+            {"scale": 0},
+            {"output_stride": 4},
+            {"seg_depth": 6},
+            {"pool": "max"},
+        ],
+    )
+    def test_options_out_of_range_are_refused(self, options: dict) -> None:
+        with pytest.raises(ValidationError):
+            Cam(**options)
+
+
+def test_supervised_learns_from_the_truth_alone() -> None:
+    lab = plan(Supervised())
+    assert [(c.kind, c.name) for c in lab.calls] == [("truth", "truth"), ("fit", "segmenter")]
+    assert list(lab.call("segmenter").masks) == ["truth"] and isinstance(lab.classes, Classes)
+
+
+def test_both_train_the_same_network_in_the_same_way() -> None:
+    """Only so does the upper bound measure what the masks cost."""
+    weak, full = (plan(kind()).call("segmenter").build for kind in (Cam, Supervised))
+    assert digest(weak.keywords["net"]) == digest(full.keywords["net"])
+    assert digest(weak.keywords["loss"]) == digest(full.keywords["loss"])
+    assert weak.keywords["scale"] == full.keywords["scale"]
