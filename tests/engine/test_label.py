@@ -51,14 +51,16 @@ def device() -> Device:
     return open_device("fp32")
 
 
-def drawn(items: Items, device: Device, merge: bool, learner: Pixels | None = None) -> dict[str, np.ndarray]:
+def drawn(
+    items: Items, device: Device, merge: bool, learner: Pixels | None = None, band: float = 0.0
+) -> dict[str, np.ndarray]:
     masks: dict[str, np.ndarray] = {}
 
     def keep(name: str, mask: np.ndarray) -> None:
         assert name not in masks and mask.dtype == np.uint8 and mask.flags.c_contiguous
         masks[name] = mask.copy()
 
-    rule = Watchful(partial(Averaged), merge=merge)
+    rule = Watchful(partial(Averaged), merge=merge, band=band)
     draw_masks((learner or Pixels()).eval(), rule, items, device, keep)
     assert sorted(masks) == sorted(items.ids)
     return masks
@@ -96,8 +98,9 @@ def test_items_stand_alone_unless_they_are_merged(tmp_path: Path, device: Device
 def test_neighbours_are_merged(tmp_path: Path, device: Device, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label, "BATCH", batch)
     images = [noise(6, 8, seed=i) for i in range(7)]
-    # Far from the parent's corner; overlaps of two, three and four, one item apart from all.
-    xy = [(1000, 500), (1004, 500), (1000, 503), (1004, 503), (1008, 506), (1002, 501), (1100, 500)]
+    # Far from the parent's corner; overlaps of two, three and more, one item apart from all.
+    places = [(0, 0), (4, 0), (0, 3), (4, 3), (8, 6), (2, 1), (100, 0)]
+    xy = [(10**8 + x, 10**8 + y) for x, y in places]
     items = write_items(tmp_path, images, TAGS, ["big"] * 7, xy)
     masks = drawn(items, device, merge=True)
     check(items, images, masks, [[0, 1, 2, 3, 4, 5], [6]])
@@ -127,6 +130,14 @@ def test_where_neighbours_contradict_each_other_nothing_is_trained(tmp_path: Pat
     items = write_items(tmp_path, [noise(4, 4)] * 2, [[1, 0, 0], [0, 1, 0]], ["big"] * 2, [(0, 0), (2, 0)])
     masks = drawn(items, device, merge=True)
     assert masks["p0"].tolist() == [[0, 0, 255, 255]] * 4 and masks["p1"].tolist() == [[255, 255, 1, 1]] * 4
+
+
+def test_merged_maps_are_averaged_not_added_up(tmp_path: Path, device: Device) -> None:
+    images = [np.full((4, 4, 3), colour, np.uint8) for colour in ([102, 51, 0], [153, 102, 0], [51, 0, 0])]
+    items = write_items(tmp_path, images, [[1, 1, 1]] * 3, ["big"] * 3, [(0, 0), (0, 0), (0, 0)])
+    for band, expected in ((0.19, 0), (0.21, 255)):  # each leads by 0.2
+        masks = drawn(items, device, merge=True, band=band)
+        assert all(mask.tolist() == [[expected] * 4] * 4 for mask in masks.values())
 
 
 def test_items_are_streamed_in_batches_of_one_size(

@@ -104,18 +104,17 @@ def test_predictions_are_probabilities_of_the_image_size(size, scale) -> None:
 
 
 def test_the_network_and_its_mask_are_scaled_alike() -> None:
-    learner = segmenter(0.5)
-    image = torch.zeros(1, 3, 8, 8)
-    mask = torch.zeros(1, 8, 8, dtype=torch.long)
-    mask[:, :, 4:] = 2
-    mask[:, 6:] = 255
+    learner = segmenter(1 / 3)
+    image = torch.zeros(1, 3, 9, 9)
+    mask = torch.zeros(1, 9, 9, dtype=torch.long)
+    mask[:, 1::3, 1::3] = torch.tensor([[0, 1, 2], [255, 0, 1], [2, 2, 2]])  # the middle of each 3 x 3 pixels
     one = Batch(image, torch.zeros(1, 3), {"pseudo": mask})
     seen = []
     learner.loss.register_forward_hook(lambda module, inputs, output: seen.append(inputs))
     learner(one, CLOCK)
     logits, target = seen[0]
-    assert logits.shape == (1, 3, 4, 4)
-    assert target.tolist() == [[[0, 0, 2, 2]] * 3 + [[255] * 4]]
+    assert logits.shape == (1, 3, 3, 3)
+    assert target.tolist() == [[[0, 1, 2], [255, 0, 1], [2, 2, 2]]]
 
 
 def test_losses_are_float32_under_autocast() -> None:

@@ -58,10 +58,10 @@ def test_legend_holds_every_colour_and_wraps() -> None:
     many = Classes(
         tissues=tuple(Tissue(name=f"tissue number {k}", colour=(10 * k, 255 - 10 * k, 77)) for k in range(9))
     )
-    wide, narrow = legend(many, 1600), legend(many, 300, shares=[1 / 9] * 9)
-    assert wide.shape[1] == 1600 and narrow.shape[1] == 300
+    wide, narrow = legend(many, 624), legend(many, 300, texts=[f"{name} 11.1%" for name in many.names])
+    assert wide.shape[1] == 624 and narrow.shape[1] == 300
     assert narrow.shape[0] > wide.shape[0]
     for drawn in (wide, narrow):
         colours = {tuple(c) for c in drawn.reshape(-1, 3)}
         assert set(many.colours) <= colours
-    assert legend(many, 1600, note="").shape[0] < wide.shape[0]
+    assert legend(many, 624, note="").shape[0] < wide.shape[0]

@@ -38,7 +38,7 @@ def test_shares_add_up() -> None:
 def test_classes_are_laid_over_thinly_and_their_borders_fully(tmp_path: Path) -> None:
     found = overlay(tmp_path, halves(200, 400)).astype(int)
     for column, colour in ((50, CLASSES.colours[0]), (350, CLASSES.colours[1])):
-        expected = np.array([round(0.65 * 200 + 0.35 * c) for c in colour])
+        expected = np.array([round(0.6 * 200 + 0.4 * c) for c in colour])
         assert abs(found[100, column] - expected).max() <= 1
     assert tuple(found[100, 199]) == CLASSES.colours[0]
     assert tuple(found[100, 200]) == CLASSES.colours[1]

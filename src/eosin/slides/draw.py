@@ -55,36 +55,33 @@ def edges(mask: Pixels, width: int = 1) -> NDArray[np.bool_]:
     return np.asarray(high != low, np.bool_)
 
 
-def legend(
-    classes: Classes, width: int, shares: Sequence[float] | None = None, note: str = "research use only"
-) -> Pixels:
-    """Draw the classes in mask order as swatches with names, in as many rows as ``width`` asks for.
+def legend(classes: Classes, width: int, texts: Sequence[str] = (), note: str = "research use only") -> Pixels:
+    """Draw the classes in mask order as swatches with text, in as many rows as ``width`` asks for.
 
     Args:
         classes: the names and colours.
-        width: of the drawing in pixels; at least 160.
-        shares: share of the area per class in 0..1, written behind the name as a percentage.
+        width: of the drawing in pixels, at least 160; the letters grow with it.
+        texts: what stands beside each swatch; the names by default.
         note: small print in the last row; empty leaves it out.
 
     Returns:
         uint8 ``[H, width, 3]`` on white; ``H`` follows from the text.
     """
     width = max(width, 160)
-    font, small = ImageFont.load_default(14), ImageFont.load_default(11)
-    texts = [t.name if shares is None else f"{t.name}  {shares[k]:.1%}" for k, t in enumerate(classes)]
-    left = 10
-    x, y, places = left, 10, []
-    for text in texts:
-        wide = 20 + round(font.getlength(text)) + 22
-        if x > left and x + wide > width:
-            x, y = left, y + 24
-        places.append((x, y))
-        x += wide
-    image = Image.new("RGB", (width, y + 24 + (20 if note else 6)), "white")
+    size = int(np.clip(width // 48, 13, 40))
+    font, row, gap = ImageFont.load_default(size), round(1.6 * size), size
+    x, y, places = gap, gap // 2, []
+    for text in texts or classes.names:
+        wide = 2 * size + round(font.getlength(text))
+        if x > gap and x + wide + gap > width:
+            x, y = gap, y + row
+        places.append((x, y, text))
+        x += wide + gap
+    image = Image.new("RGB", (width, y + row + (row if note else 0) + gap // 2), "white")
     pen = ImageDraw.Draw(image)
-    for (x, y), text, colour in zip(places, texts, classes.colours, strict=True):
-        pen.rounded_rectangle((x, y + 1, x + 13, y + 14), 3, fill=colour, outline=_FRAME)
-        pen.text((x + 20, y + 8), text, _INK, font, anchor="lm")
+    for (x, y, text), colour in zip(places, classes.colours, strict=True):
+        pen.rectangle((x, y, x + size, y + size), fill=colour, outline=_FRAME)
+        pen.text((x + round(1.5 * size), y + size / 2), text, _INK, font, anchor="lm")
     if note:
-        pen.text((left, y + 32), note, _FAINT, small, anchor="lm")
+        pen.text((gap, y + row + size / 2), note, _FAINT, font, anchor="lm")
     return np.asarray(image, np.uint8)
