@@ -1,6 +1,6 @@
 """Draw the README's picture from a finished phantom run: image, truth and prediction of the large images.
 
-    python docs/picture.py runs/demo docs/pictures/phantom.png
+python docs/picture.py runs/demo docs/pictures/phantom.png
 """
 
 from __future__ import annotations

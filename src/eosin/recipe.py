@@ -73,7 +73,7 @@ class Recipe(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of everything that decides the result: all but what was claimed."""
-        return digest(self.model_dump(exclude={"claim"}))
+        return digest(self.model_dump(exclude={"claim": True, "data": {"name"}}))
 
     def fit_spec(self, step: str) -> FitSpec:
         """The settings of one step: common keys first, the step's own over them.

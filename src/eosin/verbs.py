@@ -60,6 +60,8 @@ def run(
     resolved = load(recipe, overrides, {name: m.steps for name, m in methods().items()})
     kind = find_method(resolved.method)
     plan = validated(kind, resolved.options, f"options of {resolved.method}")
+    fits = {step: resolved.fit_spec(step).model_dump(mode="json") for step in kind.steps}
+    resolved = resolved.model_copy(update={"options": plan.model_dump(mode="json"), "fit": fits})
     out = out or Path("runs") / Path(recipe).stem
     started = datetime.now(UTC)
     folder = data or _phantom(resolved, out, progress)

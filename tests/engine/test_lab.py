@@ -15,7 +15,7 @@ from eosin.core.errors import EosinError, Stale, WrongUse
 from eosin.core.fingerprint import file_digest
 from eosin.core.progress import Silent
 from eosin.data.dataset import Dataset
-from eosin.engine.lab import EngineLab, Workplace
+from eosin.engine.lab import EngineLab, Workplace, without_weights
 from eosin.parts.cams import Averaged
 from eosin.parts.pseudo import TagGatedArgmax
 from eosin.predictor.predictor import Predictor
@@ -176,6 +176,36 @@ def test_start_continues_from_another_steps_weights(tmp_path: Path, data: Path) 
     a, b = (load_file(s.folder / "weights.safetensors") for s in (first, second))
     assert all(np.allclose(a[k], b[k], atol=1e-6) for k in a)
     assert second.digest != first.digest
+
+
+def test_pretrained_weights_are_not_read_again_for_a_finished_step() -> None:
+    build = partial(Net, encoder=partial(Net, pretrained="imagenet"), width=3)
+    bare = without_weights(build)
+    assert bare.keywords["encoder"].keywords == {"pretrained": "none"}
+    assert bare.keywords["width"] == 3
+    assert build.keywords["encoder"].keywords == {"pretrained": "imagenet"}
+    assert without_weights(partial(Net, None, 2, "weights.pth")).keywords["pretrained"] == "none"  # given by position
+
+
+class Net:
+    """Something with weights."""
+
+    def __init__(self, encoder: object = None, width: int = 1, pretrained: str = "none") -> None: ...
+
+
+def test_another_ignore_value_than_255_is_left_out_of_training_and_scores(tmp_path: Path) -> None:
+    data = write_toys(tmp_path / "data")
+    (data / "dataset.yaml").write_text((data / "dataset.yaml").read_text().replace("ignore: 255", "ignore: 9"))
+    for path in (data / "masks").glob("*.png"):
+        mask = np.asarray(Image.open(path)).copy()
+        mask[:4] = 9
+        Image.fromarray(mask).save(path)
+    lab = lab_at(tmp_path / "run", data, recipe(epochs=30), "truth")
+    trained = lab.fit("b", partial(Toy, mask="truth"), masks={"truth": lab.truth()})
+    lab.score("score-b", trained, "test")
+    entry = lab.scores()[0]
+    assert entry["miou"] > 0.9
+    assert sum(map(sum, entry["confusion"])) == 3 * SIDE * (SIDE - 4) + 40 * 36
 
 
 def test_make_and_keep_are_steps_too(tmp_path: Path, data: Path) -> None:

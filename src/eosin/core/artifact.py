@@ -92,9 +92,7 @@ class Trained(Artifact):
 
 @dataclass(frozen=True, slots=True)
 class MaskSet(Artifact):
-    """One mask per training item: ``<folder>/<id>.png``, 8-bit class indices, ``ignore`` for "not trained"."""
-
-    ignore: int = 255
+    """One mask per training item: ``<folder>/<id>.png``, 8-bit class indices, 255 for "not trained"."""
 
     def path(self, item: str) -> Path:
         """The mask file of an item."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -139,7 +140,7 @@ class EngineLab:
                 f"method {self.recipe.method} needs all of them"
             )
         paths = {str(item): truth.path(i) for i, item in enumerate(self.items.ids)}
-        return _TrueMasks("truth", self.dataset.folder, self.dataset.digest, self.classes.ignore, paths)
+        return _TrueMasks("truth", self.dataset.folder, self.dataset.digest, paths)
 
     def keep(self, name: str, build: partial[L]) -> Trained:
         """Keep a learner without training it (composition)."""
@@ -254,7 +255,7 @@ class EngineLab:
         return build()
 
     def _load(self, source: Trained) -> Learner:
-        learner: Learner = self._builds[source.name]()
+        learner: Learner = without_weights(self._builds[source.name])()
         learner.load_state_dict(load_file(source.folder / WEIGHTS))
         return learner.eval()
 
@@ -279,7 +280,8 @@ class EngineLab:
             learner.load_state_dict(load_file(start.folder / WEIGHTS))
         selection, judge = self._judge(spec, device)
         self.journal.forget(name)
-        view = WeakView(self.items, spec.augment, self.recipe.seed, {key: mask.path for key, mask in masks.items()})
+        paths = {key: mask.path for key, mask in masks.items()}
+        view = WeakView(self.items, spec.augment, self.recipe.seed, paths, self.classes.ignore)
         fit = Fit(
             name,
             device.place(learner),
@@ -340,15 +342,21 @@ class EngineLab:
         return "tags", by_tags
 
 
+def without_weights(build: partial[Any]) -> partial[Any]:
+    """The same builder with every ``pretrained`` set to "none": for a learner whose own weights are loaded next."""
+    given = inspect.signature(build.func).bind_partial(*build.args, **build.keywords).arguments
+    bare = {key: without_weights(value) if isinstance(value, partial) else value for key, value in given.items()}
+    return partial(build.func, **{key: "none" if key == "pretrained" else value for key, value in bare.items()})
+
+
 @dataclass(frozen=True, slots=True)
 class _TrueMasks(MaskSet):
     """The truth as a mask set, where the data set has it."""
 
-    paths: Mapping[str, Path] | None = None
+    paths: Mapping[str, Path] = field(default_factory=dict)
 
     def path(self, item: str) -> Path:
         """The mask file of an item."""
-        assert self.paths is not None
         return self.paths[item]
 
 

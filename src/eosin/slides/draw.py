@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -47,6 +49,17 @@ def overlay(rgb: Pixels, mask: Pixels, classes: Classes, alpha: float = 0.4) -> 
     return np.asarray(tinted, np.uint8)
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which comes with matplotlib and knows most alphabets; Pillow's own font knows ASCII only."""
+    matplotlib = find_spec("matplotlib")
+    folders = matplotlib.submodule_search_locations if matplotlib else None
+    for folder in folders or ():
+        file = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), size)
+    return ImageFont.load_default(size)
+
+
 def edges(mask: Pixels, width: int = 1) -> NDArray[np.bool_]:
     """Pixels of ``[H, W]`` closer than ``width`` pixels to another value; the image's own border is no edge."""
     kernel = np.ones((3, 3), np.uint8)
@@ -69,7 +82,7 @@ def legend(classes: Classes, width: int, texts: Sequence[str] = (), note: str = 
     """
     width = max(width, 160)
     size = int(np.clip(width // 48, 13, 40))
-    font, row, gap = ImageFont.load_default(size), round(1.6 * size), size
+    font, row, gap = _font(size), round(1.6 * size), size
     x, y, places = gap, gap // 2, []
     for text in texts or classes.names:
         wide = 2 * size + round(font.getlength(text))

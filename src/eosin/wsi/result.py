@@ -63,7 +63,7 @@ def write_overlay(path: Path, image: Array, mask: Array, classes: Classes, found
     """
     image, mask = _shown(image, mask)
     picture = overlay(image, mask, classes)
-    texts = [f"{s.name} {s.fraction:.1%}" + ("" if s.mm2 is None else f" ({s.mm2:.3g} mm²)") for s in found]
+    texts = [f"{share.name} {share.fraction:.1%}{_area(share.mm2)}" for share in found]
     below = legend(classes, max(picture.shape[1], _NARROWEST), texts, _FOOTER)
     canvas = np.full((picture.shape[0] + below.shape[0], below.shape[1], 3), 255, np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
@@ -80,3 +80,10 @@ def _shown(image: Array, mask: Array) -> tuple[Array, Array]:
     size = max(1, round(width * factor)), max(1, round(height * factor))
     smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return smaller, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+
+
+def _area(mm2: float | None) -> str:
+    # "mm2", because Pillow's own font has no raised two.
+    if mm2 is None:
+        return ""
+    return " (< 0.001 mm2)" if 0 < mm2 < 0.001 else f" ({mm2:.3f} mm2)"
