@@ -192,7 +192,7 @@ def _whole(contract: Contract, head: Head, table: Table) -> Iterable[Finding]:
         message = f"licence {head.licence!r}; find out the terms before a model of this data leaves the house"
         yield Finding("warning", head_file, message, "licence")
     if head.mpp is None:
-        message = "no mpp (um per pixel); models of this data will need --mpp on slides"
+        message = "no mpp (um per pixel): areas cannot be given in mm2; set mpp"
         yield Finding("warning", head_file, message, "mpp")
 
 

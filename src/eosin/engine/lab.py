@@ -214,7 +214,7 @@ class EngineLab:
             selection=source.selection,
             scores=tuple(scores),
             dataset=self.dataset.name,
-            licences=(f"data {self.dataset.name}: {self.dataset.licence}",),
+            licences=self._licences(),
             eosin=__version__,
         )
 
@@ -237,6 +237,14 @@ class EngineLab:
         return {name: read_json(step.folder / "step.json")["notes"] for name, step in self.trained.items()}
 
     # -- what the calls share ------------------------------------------------------------------------------------
+
+    def _licences(self) -> tuple[str, ...]:
+        """The terms that the model inherits: of its data, and of the weights that it began with."""
+        weights = {k: v for k, v in self.recipe.options.items() if k.endswith("pretrained") and v != "none"}
+        return (
+            f"data {self.dataset.name}: {self.dataset.licence}",
+            *(f"{key} = {value}: the terms of those weights" for key, value in weights.items()),
+        )
 
     @property
     def tiling(self) -> Tiling:
