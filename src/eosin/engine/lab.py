@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from eosin import __version__
 from eosin.core.artifact import Artifact, MaskSet, Trained, read_json
 from eosin.core.classes import Classes
-from eosin.core.errors import EosinError, WrongUse
+from eosin.core.errors import EosinError
 from eosin.core.lab import MaskRule
 from eosin.core.learner import Learner
 from eosin.core.progress import Progress
@@ -26,16 +26,15 @@ from eosin.core.tiling import stride
 from eosin.core.values import FitSpec, Selection
 from eosin.data.dataset import Dataset
 from eosin.data.module import LabelledView, WeakView, item_side
-from eosin.engine.device import Device, open_device, seed_everything
+from eosin.engine.device import open_device, seed_everything
 from eosin.engine.evaluate import Tiling, count_view, of_learner, score_tags
 from eosin.engine.export import Exported
 from eosin.engine.journal import Journal
+from eosin.engine.judge import judge_of
 from eosin.engine.label import draw_masks
-from eosin.engine.loop import Fit, Judge
+from eosin.engine.loop import Fit
 from eosin.engine.steps import Steps
 from eosin.metrics.protocols import Subject, find_protocol, tags_entry
-from eosin.metrics.scores import miou
-from eosin.metrics.tags import mean_average_precision
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
 from eosin.recipe import Recipe
@@ -203,7 +202,7 @@ class EngineLab:
     def export(self, name: str, source: Trained) -> None:
         """Write the model folder of the run, with the scores that were taken of its step."""
         target = self.place.run / "model"
-        scores = [e for e in self.scores() if e["step"] == source.name]
+        scores = [record["notes"]["entry"] for record in self._scored(source.name)]
         card = Card(
             classes=self.classes,
             tile=self.tiling.tile,
@@ -223,20 +222,22 @@ class EngineLab:
             write_model(target, Exported(self._load(source)), card)
             return {"model": Card.read(target).digest}
 
-        self.steps.do(f"steps/{name}", name, {"kind": "export", "card": card}, {source.name: source.digest}, work)
+        inputs = {source.name: source.digest, **{r["name"]: r["digest"] for r in self._scored(source.name)}}
+        self.steps.do(f"steps/{name}", name, {"kind": "export", "card": card}, inputs, work)
 
     def scores(self) -> list[dict[str, Any]]:
         """The entries of all scored steps, in the order of the plan."""
-        paths = [
-            p for step in self.trained for p in sorted((self.place.run / "predictions" / step).glob("*/step.json"))
-        ]
-        return [read_json(path)["notes"]["entry"] for path in paths]
+        return [record["notes"]["entry"] for step in self.trained for record in self._scored(step)]
 
     def step_notes(self) -> dict[str, dict[str, Any]]:
         """What each trained step noted: time, parameters, kept epoch."""
         return {name: read_json(step.folder / "step.json")["notes"] for name, step in self.trained.items()}
 
     # -- what the calls share ------------------------------------------------------------------------------------
+
+    def _scored(self, step: str) -> list[dict[str, Any]]:
+        paths = sorted((self.place.run / "predictions" / step).glob("*/step.json"))
+        return [read_json(path) for path in paths]
 
     def _licences(self) -> tuple[str, ...]:
         """The terms that the model inherits: of its data, and of the weights that it began with."""
@@ -286,7 +287,7 @@ class EngineLab:
         learner = self._built(name, build)
         if start is not None:
             learner.load_state_dict(load_file(start.folder / WEIGHTS))
-        selection, judge = self._judge(spec, device)
+        selection, judge = judge_of(spec, self.dataset, self.protocol(self.classes), self.tiling, device)
         self.journal.forget(name)
         paths = {key: mask.path for key, mask in masks.items()}
         view = WeakView(self.items, spec.augment, self.recipe.seed, paths, self.classes.ignore)
@@ -317,38 +318,6 @@ class EngineLab:
         save_file(weights, folder / WEIGHTS)
         return {"selection": selection, **notes}
 
-    def _judge(self, spec: FitSpec, device: Device) -> tuple[Selection, Judge]:
-        """How an epoch is judged: by validation masks, by validation tags, or not at all."""
-        has_val = "val" in self.dataset.splits
-        truth = self.dataset.truth("val") if has_val else None
-        if spec.select == "masks" and truth is None:
-            raise WrongUse(f"{self.dataset.folder}: select = 'masks' needs a split 'val' with masks; use auto or tags")
-        if spec.select == "tags" and not has_val:
-            raise WrongUse(f"{self.dataset.folder}: select = 'tags' needs a split 'val'; use auto or last")
-        if spec.select == "last" or not has_val:
-            return "last", lambda learner: {}
-        items = self.dataset.items("val")
-        if truth is not None and spec.select != "tags":
-            view, protocol, tiling = LabelledView(items, truth), self.protocol(self.classes), self.tiling
-
-            def by_masks(learner: Learner) -> dict[str, float]:
-                _, counts = count_view(of_learner(learner, device, autocast=True), view, tiling, protocol)
-                return {"miou": float(miou(counts.sum(0)))}
-
-            return "masks", by_masks
-        if not _tags_vary(items.tags):
-            if spec.select == "tags":
-                raise WrongUse(
-                    f"{self.dataset.folder}: all val items have the same tags; select = 'tags' cannot choose"
-                )
-            return "last", lambda learner: {}
-        tagged = WeakView(items, None, 0)
-
-        def by_tags(learner: Learner) -> dict[str, float]:
-            return {"tag_map": float(mean_average_precision(score_tags(learner, tagged, device, 16), items.tags))}
-
-        return "tags", by_tags
-
 
 def without_weights(build: partial[Any]) -> partial[Any]:
     """The same builder with every ``pretrained`` set to "none": for a learner whose own weights are loaded next."""
@@ -366,7 +335,3 @@ class _TrueMasks(MaskSet):
     def path(self, item: str) -> Path:
         """The mask file of an item."""
         return self.paths[item]
-
-
-def _tags_vary(tags: NDArray[np.float32]) -> bool:
-    return bool(((tags == 0).any(0) & (tags == 1).any(0)).any())
