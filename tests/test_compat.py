@@ -239,17 +239,23 @@ def test_torchvision_absent_is_an_ordinary_error() -> None:
 def test_child_processes_import_the_installed_torchvision(start: str, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "import multiprocessing, sys\n"
+        "import multiprocessing, os, sys\n"
         "import eosin\n"
         "def child():\n"
         "    import torchvision\n"
+        "    print(os.getpid(), torchvision.__file__, flush=True)\n"
         "if __name__ == '__main__':\n"
         f"    process = multiprocessing.get_context({start!r}).Process(target=child)\n"
         "    process.start()\n"
         "    process.join()\n"
+        "    print(os.getpid(), 'torchvision' in sys.modules, flush=True)\n"
         "    sys.exit(process.exitcode)\n"
     )
-    subprocess.run([sys.executable, script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, timeout=120)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    (child, file), (parent, loaded) = (line.split(maxsplit=1) for line in ended.stdout.splitlines())
+    assert child != parent and Path(file).parent == TORCHVISION and loaded == "False"
 
 
 def test_importing_eosin_loads_nothing_heavy() -> None:

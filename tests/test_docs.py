@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,16 @@ def test_every_yaml_block_is_a_recipe_or_the_head_of_a_data_set(page: str, block
 
 
 @pytest.mark.parametrize(("page", "block"), fences("python"))
-def test_every_python_block_compiles(page: str, block: str) -> None:
-    compile(block, page, "exec")
+def test_every_python_block_uses_what_eosin_has(page: str, block: str) -> None:
+    """Every block is valid Python, and what it imports from eosin or takes from it by a dot is there."""
+    tree = ast.parse(block, page)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "eosin":
+            for alias in node.names:
+                assert hasattr(import_module(str(node.module)), alias.name), f"{page}: {node.module}.{alias.name}"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "eosin":
+            assert hasattr(eosin, node.attr), f"{page}: eosin.{node.attr}"
+    assert any("eosin" in ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def test_the_data_contract_tells_every_column_and_every_finding() -> None:

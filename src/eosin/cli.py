@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -186,14 +188,11 @@ def main() -> None:
 
     try:
         app(standalone_mode=True)
-    except EosinError as error:
+    except (EosinError, OSError) as error:
         if _State.debug:
             raise
         _error(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _error("interrupted; finished steps are kept")
-        sys.exit(130)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 # -- printing --------------------------------------------------------------------------------------------------------
@@ -276,22 +275,49 @@ def _shown(work: Callable[[Any], Any]) -> Any:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
-    console = Console(stderr=True)
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g}/s")
+
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bars:
-        return work(_Bars(bars))
+    with Progress(*columns, console=console) as bars, _logged(bars.console.print):
+        try:
+            return work(_Bars(bars))
+        except KeyboardInterrupt:
+            _error("interrupted; finished steps are kept, the same command goes on from them")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _logged(show: Callable[[str], None]) -> Iterator[None]:
+    """Show what eosin logs (which weights were loaded, how many entries matched)."""
+    handler = logging.Handler()
+    handler.emit = lambda record: show(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("eosin")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 class _Bars:

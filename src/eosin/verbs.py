@@ -63,23 +63,23 @@ def run(
     fits = {step: resolved.fit_spec(step).model_dump(mode="json") for step in kind.steps}
     resolved = resolved.model_copy(update={"options": plan.model_dump(mode="json"), "fit": fits})
     out = out or Path("runs") / Path(recipe).stem
-    started = datetime.now(UTC)
+    before = out / "provenance.json"
+    started = read_json(before)["started"] if before.exists() else datetime.now(UTC).isoformat(timespec="seconds")
     folder = data or _phantom(resolved, out, progress)
     dataset = Dataset.open(folder)
-    lab = EngineLab(Workplace(out, dataset, resolved, kind.supervision, progress))
-    for name in lab.steps.redo(redo):
-        progress.say(f"{name}: will be done again")
     _claim(out, resolved)
+    if resolved.data.name not in ("", dataset.name):
+        progress.say(f"this recipe was written for {resolved.data.name!r}; the data set is {dataset.name!r}")
     _say_known(dataset, progress)
+    lab = EngineLab(Workplace(out, dataset, resolved, kind.supervision, progress, frozenset(redo)))
     final = plan.plan(lab)
-    write_text(out / "recipe.yaml", dump(resolved))  # only now: a stale run stopped before, and keeps its own
     for split in [s for s in dataset.splits if s != "train"]:
         for step in lab.trained.values():
-            lab.score(f"score-{step.name}-{split}", step, split)
-    write_json(out / "scores.json", lab.scores())
+            lab.score(step, split)
     lab.export("export", final)
-    if not (out / "provenance.json").exists() or redo:
-        write_json(out / "provenance.json", _provenance(lab, Path(recipe).stem, started))
+    write_text(out / "recipe.yaml", dump(resolved))  # only now: a stale run stopped before, and keeps its own
+    write_json(out / "scores.json", lab.scores())
+    write_json(out / "provenance.json", _provenance(lab, dataset, Path(recipe).stem, started))
     write_report(out)
     return out
 
@@ -99,14 +99,14 @@ def _claim(out: Path, recipe: Recipe) -> None:
 
 
 def _phantom(recipe: Recipe, out: Path, progress: Progress) -> Path:
-    from eosin.data.phantom import PhantomSpec, draw_dataset
+    from eosin.data.phantom import REVISION, PhantomSpec, draw_dataset
     from eosin.recipe import validated
 
     if recipe.data.phantom is None:
         wanted = f" (it was written for {recipe.data.name!r})" if recipe.data.name else ""
         raise WrongUse(f"this recipe needs --data DIR{wanted}; 'eosin data import --help' shows how to make one")
     spec = validated(PhantomSpec, recipe.data.phantom, "data.phantom")
-    folder = out.parent / "data" / f"phantom-{digest(spec)[:10]}"
+    folder = out.parent / "data" / f"phantom-{digest([spec, REVISION])[:10]}"
     if not folder.exists():
         draw_dataset(folder, spec, _counter(progress, "draw tissue"))
     return folder
@@ -126,22 +126,21 @@ def _counter(progress: Progress, what: str) -> Callable[[int, int], None]:
     return count
 
 
-def _provenance(lab: EngineLab, name: str, started: datetime) -> dict[str, Any]:
+def _provenance(lab: EngineLab, dataset: Dataset, name: str, started: str) -> dict[str, Any]:
     import torch
 
     from eosin import __version__
     from eosin.engine.device import open_device
 
-    device = open_device("auto")
-    dataset, recipe = lab.dataset, lab.recipe
+    recipe, notes = lab.recipe, lab.step_notes()
     return {
         "eosin": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": device.name,
+        "device": open_device("fp32").name,
         "threads": torch.get_num_threads(),
-        "precision": device.precision,
+        "precision": ", ".join(sorted({n["precision"] for n in notes.values() if "precision" in n})) or None,
         "commit": _commit(),
         "seed": recipe.seed,
         "dataset": {
@@ -154,19 +153,21 @@ def _provenance(lab: EngineLab, name: str, started: datetime) -> dict[str, Any]:
         "recipe": name,
         "recipe_digest": recipe.digest,
         "method": recipe.method,
-        "steps": lab.step_notes(),
-        "started": started.isoformat(timespec="seconds"),
+        "steps": notes,
+        "started": started,
         **lab.steps.times(),
     }
 
 
 def _commit() -> str | None:
-    """The commit of the source tree this package runs from; None when installed."""
+    """The commit of the source tree this package runs from, "+changes" if it was changed; None when installed."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
-    told = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
+    git = ["git", "-C", str(here)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    return (commit + ("+changes" if changes else "")) or None
 
 
 def score(
@@ -207,7 +208,7 @@ def score(
     advance = progress.start(f"score {split}", len(truth))
     index, counts = count_view(
         lambda tiles: predictor(tiles.permute(0, 2, 3, 1)),
-        LabelledView(items, truth),
+        LabelledView(items, truth, dataset.classes.ignore),
         Tiling(card.tile, card.margin),
         rule,
         lambda item, prediction: advance(1, ""),
@@ -240,7 +241,7 @@ def report(source: Path) -> Path:
     from eosin.report.html import write_report
 
     if not (source / "recipe.yaml").is_file():
-        raise WrongUse(f"{source}: not a run (no recipe.yaml)")
+        raise WrongUse(f"{source}: not a run (no recipe.yaml); give the folder that 'eosin run' wrote")
     return write_report(source)
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
-from eosin.core.progress import Silent
+from eosin.core.progress import Progress, Silent
 from eosin.core.values import Augment, Clock, FitSpec
 
 RED = (255, 0, 0)
@@ -93,6 +93,8 @@ def test_settings_do_not_change() -> None:
         FitSpec().lr = 1.0  # type: ignore[misc]
 
 
-def test_silence() -> None:
-    Silent().say("a line")
-    Silent().start("a task", 3)(1, "a note")
+def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    progress: Progress = Silent()
+    progress.say("a line")
+    progress.start("a task", 3)(1, "a note")
+    assert capfd.readouterr() == ("", "")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from engine.toys import SIDE, Toy, recipe, write_toys
+from eosin.core.artifact import MaskSet
 from eosin.core.errors import EosinError, Stale, WrongUse
 from eosin.core.fingerprint import file_digest
 from eosin.core.progress import Silent
@@ -46,7 +47,7 @@ def test_two_stages_are_trained_scored_and_exported(tmp_path: Path, data: Path) 
     masks = lab.label("drawn", first, RULE)
     second = lab.fit("b", partial(Toy, mask="drawn"), masks={"drawn": masks})
     for step in (first, second):
-        lab.score(f"score-{step.name}", step, "test")
+        lab.score(step, "test")
     lab.export("export", second)
 
     assert sorted(p.name for p in masks.folder.iterdir()) == sorted(f"train_{i}.png" for i in range(12))
@@ -82,7 +83,7 @@ def test_a_finished_step_is_not_touched_again(tmp_path: Path, data: Path) -> Non
         lab = lab_at(run, data)
         first = lab.fit("a", partial(Toy))
         lab.label("drawn", first, RULE)
-        lab.score("score-a", first, "test")
+        lab.score(first, "test")
         lab.export("export", first)
 
     work()
@@ -100,18 +101,91 @@ def test_another_setting_is_stale_and_says_what_and_which_redo(tmp_path: Path, d
         lab_at(run, data).fit("a", partial(Toy, mask="x"))
 
 
-def test_redo_also_removes_what_was_made_from_a_step(tmp_path: Path, data: Path) -> None:
-    run = tmp_path / "run"
-    lab = lab_at(run, data)
+def two_stages(run: Path, data: Path, made: Recipe | None = None, again: frozenset[str] = frozenset()) -> EngineLab:
+    """The whole chain of a two-stage method, scored and exported."""
+    lab = EngineLab(Workplace(run, Dataset.open(data), made or recipe(), "tags", Silent(), again))
     first = lab.fit("a", partial(Toy))
     masks = lab.label("drawn", first, RULE)
-    lab.fit("b", partial(Toy, mask="drawn"), masks={"drawn": masks})
-    lab.score("score-a", first, "test")
-    assert lab.steps.redo(["drawn"]) == ["b", "drawn"]
-    assert (run / "steps" / "a").exists()
-    assert not (run / "steps" / "b").exists()
-    with pytest.raises(WrongUse, match="did you mean 'a'"):
-        lab.steps.redo(["aa"])
+    second = lab.fit("b", partial(Toy, mask="drawn"), masks={"drawn": masks})
+    lab.score(second, "test")
+    lab.export("export", second)
+    return lab
+
+
+def test_redo_does_a_step_and_all_that_is_made_from_it_again(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    two_stages(run, data)
+    before = files_of(run)
+    two_stages(run, data, again=frozenset({"drawn"}))
+    after = files_of(run)
+    again = {name for name in after if after[name] != before.get(name)}
+    assert not any(name.startswith("steps/a/") for name in again)
+    folders = ("steps/drawn", "steps/b", "predictions/b/test", "model")
+    assert {f"{folder}/step.json" for folder in folders} <= again
+    with pytest.raises(WrongUse, match="did you mean 'drawn'"):
+        two_stages(run, data, again=frozenset({"drwn"}))
+
+
+def test_a_refused_redo_has_lost_nothing(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    two_stages(run, data)
+    before = files_of(run)
+    with pytest.raises(Stale, match="--redo a"):
+        two_stages(run, data, recipe(lr=0.06), again=frozenset({"b"}))
+    assert files_of(run) == before
+
+
+def test_what_was_made_from_other_content_is_stale_even_with_equal_settings(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    two_stages(run, data)
+    record = json.loads((run / "steps" / "a" / "step.json").read_text())
+    (run / "steps" / "a" / "step.json").write_text(json.dumps({**record, "content": "another"}))
+    with pytest.raises(Stale, match=r"drawn: made with other settings \(inputs\.a: .*--redo drawn"):
+        two_stages(run, data)
+
+
+def test_a_folder_without_its_record_is_named(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    two_stages(run, data)
+    (run / "steps" / "drawn" / "step.json").unlink()
+    with pytest.raises(EosinError, match="drawn: not a finished step"):
+        two_stages(run, data)
+
+
+def test_truth_of_training_and_pixels_of_test_masks_do_not_change_a_weight(tmp_path: Path, data: Path) -> None:
+    other = write_toys(tmp_path / "other")
+    for split in ("train", "test"):
+        for path in (other / "masks").glob(f"{split}_*.png"):
+            shape = np.asarray(Image.open(path)).shape
+            Image.fromarray(np.random.default_rng(0).integers(0, 2, shape, np.uint8)).save(path)
+    digests = [
+        {
+            step: file_digest(two_stages(tmp_path / name, where).trained[step].folder / "weights.safetensors")
+            for step in "ab"
+        }
+        for name, where in (("one", data), ("two", other))
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_lab_of_tags_refuses_training_scores_and_masks_from_elsewhere(tmp_path: Path, data: Path) -> None:
+    lab = lab_at(tmp_path / "run", data)
+    first = lab.fit("a", partial(Toy))
+    with pytest.raises(EosinError, match="refused"):
+        lab.score(first, "train")
+    forged = MaskSet("truth", data / "masks", "0" * 64)
+    with pytest.raises(EosinError, match="refused"):
+        lab.fit("b", partial(Toy, mask="truth"), masks={"truth": forged})
+    assert not hasattr(lab, "dataset")
+
+
+def test_data_that_cannot_teach_is_refused(tmp_path: Path) -> None:
+    data = write_toys(tmp_path / "data")
+    text = (data / "items.csv").read_text().splitlines()
+    blank = [",".join([*line.split(",")[:-2], "", ""]) if "train_" in line else line for line in text]
+    (data / "items.csv").write_text("\n".join(blank) + "\n")
+    with pytest.raises(EosinError, match="no training item has a known tag"):
+        lab_at(tmp_path / "run", data)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path, data: Path) -> None:
@@ -127,7 +201,7 @@ def test_training_truth_is_refused_to_methods_of_tags_and_given_to_the_upper_bou
         lab_at(tmp_path / "run", data).truth()
     lab = lab_at(tmp_path / "run", data, recipe(epochs=30), "truth")
     trained = lab.fit("b", partial(Toy, mask="truth"), masks={"truth": lab.truth()})
-    lab.score("score-b", trained, "test")
+    lab.score(trained, "test")
     assert lab.scores()[0]["miou"] > 0.9
 
 
@@ -145,7 +219,7 @@ def test_training_truth_is_not_even_opened_by_methods_of_tags(tmp_path: Path, da
 def test_without_any_mask_selection_and_scores_are_by_tags(tmp_path: Path) -> None:
     lab = lab_at(tmp_path / "run", write_toys(tmp_path / "data", masks=False))
     trained = lab.fit("a", partial(Toy))
-    lab.score("score-a", trained, "test")
+    lab.score(trained, "test")
     entry = lab.scores()[0]
     assert trained.selection == "tags"
     assert entry["protocol"] == "tags"
@@ -202,7 +276,7 @@ def test_another_ignore_value_than_255_is_left_out_of_training_and_scores(tmp_pa
         Image.fromarray(mask).save(path)
     lab = lab_at(tmp_path / "run", data, recipe(epochs=30), "truth")
     trained = lab.fit("b", partial(Toy, mask="truth"), masks={"truth": lab.truth()})
-    lab.score("score-b", trained, "test")
+    lab.score(trained, "test")
     entry = lab.scores()[0]
     assert entry["miou"] > 0.9
     assert sum(map(sum, entry["confusion"])) == 3 * SIDE * (SIDE - 4) + 40 * 36
@@ -213,7 +287,7 @@ def test_make_and_keep_are_steps_too(tmp_path: Path, data: Path) -> None:
     made = lab.make("list", "names", write_names)
     assert (made.folder / "names.txt").read_text() == "red blue"
     kept = lab.keep("whole", partial(Toy))
-    lab.score("score-whole", kept, "test")
+    lab.score(kept, "test")
     assert kept.selection == "last"
     assert lab.scores()[0]["step"] == "whole"
 

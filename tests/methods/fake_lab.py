@@ -36,8 +36,8 @@ class FakeLab:
         self.calls: list[Call] = []
         self.made: list[Artifact] = []
 
-    def fit(self, name: str, build: Any, masks: Any = None, start: Any = None, extra: Any = None) -> Trained:
-        sources = (*(masks or {}).values(), *(extra or {}).values(), *([start] if start else []))
+    def fit(self, name: str, build: Any, masks: Any = None, start: Any = None) -> Trained:
+        sources = (*(masks or {}).values(), *([start] if start else []))
         self._note(Call("fit", name, build, dict(masks or {}), sources))
         return self._give(Trained(name, Path(name), digest(build)))
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
-from sklearn.metrics import log_loss as sklearn_log_loss
 
 from eosin.core.errors import EosinError
-from eosin.metrics.tags import CLIP, average_precision, exact_match, log_loss, mean_average_precision
+from eosin.metrics.tags import average_precision, exact_match, mean_average_precision
 from oracles import tag_scores as slow
 
 NAN = float("nan")
@@ -54,7 +53,6 @@ def test_all_scores_are_those_of_the_loops(case):
     known = [p for p in expected if not math.isnan(p)]
     np.testing.assert_allclose(mean_average_precision(scores, tags), sum(known) / len(known) if known else NAN)
     np.testing.assert_allclose(exact_match(scores, tags), slow.exact_match(scores.tolist(), tags.tolist()))
-    np.testing.assert_allclose(log_loss(scores, tags), slow.log_loss(scores.tolist(), tags.tolist(), CLIP))
 
 
 @settings(deadline=None)
@@ -68,7 +66,6 @@ def test_an_unknown_tag_is_as_if_the_image_were_not_there(case):
     unsure = np.where(np.isnan(tags), 1 - scores, scores)  # what is said about unknown tags does not matter
     np.testing.assert_equal(average_precision(unsure, tags), whole)
     np.testing.assert_equal(exact_match(unsure, tags), exact_match(scores, tags))
-    np.testing.assert_equal(log_loss(unsure, tags), log_loss(scores, tags))
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 8])
@@ -79,8 +76,6 @@ def test_agrees_with_sklearn(decimals):
     expected = average_precision_score(tags, scores, average=None)
     np.testing.assert_allclose(average_precision(scores, tags), expected)
     assert mean_average_precision(scores, tags) == pytest.approx(expected.mean())
-    losses = [sklearn_log_loss(tags[:, k], scores[:, k], labels=[0, 1]) for k in range(5)]
-    assert log_loss(scores, tags) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_one_valued_classes_have_no_precision_and_stay_out_of_the_mean():
@@ -96,23 +91,17 @@ def test_exact_match_by_hand():
     assert exact_match(scores, tags) == pytest.approx(2 / 3)  # the last image is not asked
 
 
-def test_a_sure_mistake_is_dear_but_finite():
-    assert log_loss(np.array([[0.0]]), np.array([[1.0]])) == pytest.approx(-math.log(CLIP))
-    assert log_loss(np.array([[1.0]]), np.array([[0.0]])) == pytest.approx(-math.log(CLIP))
-    assert log_loss(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])) == pytest.approx(math.log(2))
-
-
 @pytest.mark.filterwarnings("error")
 def test_without_a_known_tag_everything_is_unknown():
     scores, tags = np.full((3, 2), 0.5), np.full((3, 2), NAN)
     assert np.isnan(average_precision(scores, tags)).all()
-    for score in (mean_average_precision, exact_match, log_loss):
+    for score in (mean_average_precision, exact_match):
         assert math.isnan(score(scores, tags))
 
 
 def test_wrong_values_are_refused():
     good = np.array([[0.5, 0.5]])
-    for score in (average_precision, exact_match, log_loss):
+    for score in (average_precision, exact_match):
         with pytest.raises(EosinError, match=r"not in 0\.\.1"):
             score(np.array([[NAN, 0.5]]), np.array([[1.0, 0.0]]))
         with pytest.raises(EosinError, match=r"not in 0\.\.1"):

@@ -25,8 +25,8 @@ def soft_margin_gradient(logits, tags):
     ]
 
 
-def pixel_cross_entropy(logits, masks, ignore=255, label_smoothing=0.0):
-    """Mean over labelled pixels of the cross-entropy to the smoothed one-hot target; ``logits[b][k][i][j]``."""
+def pixel_cross_entropy(logits, masks, ignore=255):
+    """Mean over labelled pixels of -log softmax(x)[label]; ``logits[b][k][i][j]``."""
     losses = []
     for image, mask in zip(logits, masks, strict=True):
         classes = len(image)
@@ -35,9 +35,5 @@ def pixel_cross_entropy(logits, masks, ignore=255, label_smoothing=0.0):
                 if label == ignore:
                     continue
                 total = sum(math.exp(image[k][i][j]) for k in range(classes))
-                loss = 0.0
-                for k in range(classes):
-                    target = label_smoothing / classes + (1 - label_smoothing) * (k == label)
-                    loss -= target * math.log(math.exp(image[k][i][j]) / total)
-                losses.append(loss)
+                losses.append(-math.log(math.exp(image[label][i][j]) / total))
     return sum(losses) / len(losses) if losses else 0.0

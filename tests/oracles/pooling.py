@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 
 def _pixels(rows):
     return [value for row in rows for value in row]
@@ -19,8 +17,3 @@ def highest_mean(rows, share):
     ranked = sorted(_pixels(rows), reverse=True)
     taken = ranked[: max(1, round(share * len(ranked)))]
     return sum(taken) / len(taken)
-
-
-def log_sum_exp(rows, sharpness):
-    """log(mean(exp(r x))) / r, literally."""
-    return math.log(sum(math.exp(sharpness * v) for v in _pixels(rows)) / len(_pixels(rows))) / sharpness

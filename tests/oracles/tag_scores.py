@@ -29,14 +29,3 @@ def exact_match(scores, tags):
             counted += 1
             right += all((s >= 0.5) == bool(t) for s, t in known)
     return right / counted if counted else math.nan
-
-
-def log_loss(scores, tags, clip):
-    """Mean negative log-likelihood of all known tags."""
-    losses = []
-    for image_scores, image_tags in zip(scores, tags, strict=True):
-        for score, tag in zip(image_scores, image_tags, strict=True):
-            if not math.isnan(tag):
-                likely = min(max(score, clip), 1 - clip)
-                losses.append(-math.log(likely if tag == 1 else 1 - likely))
-    return sum(losses) / len(losses) if losses else math.nan

@@ -14,7 +14,7 @@ import yaml
 
 from eosin.core.artifact import write_text
 from eosin.core.classes import Classes
-from eosin.core.errors import EosinError, nearest
+from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.data.contract import FIXED, HEAD, ITEMS, Finding, Table, parse_head, parse_table, read_contract
 
 Array = np.ndarray
@@ -146,7 +146,7 @@ class Dataset:
         """The images and tags of a split.
 
         Raises:
-            EosinError: if there is no such split, naming those there are.
+            WrongUse: if there is no such split, naming those there are.
         """
         rows, table = self._rows(split), self._table
         return Items(
@@ -164,7 +164,7 @@ class Dataset:
         """The masks of a split, or None if it has none.
 
         Raises:
-            EosinError: if there is no such split, naming those there are.
+            WrongUse: if there is no such split, naming those there are.
         """
         masks = self._table.mask[self._rows(split)]
         index = np.flatnonzero(masks != b"")
@@ -172,7 +172,7 @@ class Dataset:
 
     def _rows(self, split: str) -> Array:
         if split not in self.splits:
-            raise EosinError(f"{self.folder / ITEMS}: no split {split!r}{nearest(split, list(self.splits))}")
+            raise WrongUse(f"{self.folder / ITEMS}: no split {split!r}{nearest(split, list(self.splits))}")
         return np.flatnonzero(self._table.split == split)
 
 

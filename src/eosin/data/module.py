@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from eosin.data import joint
 from eosin.data.dataset import Items, Truth
 from eosin.slides.image import image_size, read_mask, read_rgb
 
+T = TypeVar("T")
 Place = tuple[int, int]  # (epoch, index into the items)
 IGNORE = 255  # in every mask that a learner sees, whatever the data set says
 
@@ -67,13 +68,10 @@ class WeakView(TorchDataset[Sample]):
         image = read_rgb(self.items.path(index))
         name = str(self.items.ids[index])
         height, width = image.shape[:2]
-        masks = {}
-        for key, path in self.masks.items():
-            mask = read_mask(path(name))
-            if mask.shape != (height, width):
-                raise EosinError(f"{path(name)}: {mask.shape} px, but its image has {(height, width)}; make it again")
-            mask[mask == self.ignore] = IGNORE
-            masks[key] = mask
+        classes = self.items.tags.shape[1]
+        masks = {
+            key: _fitting_mask(path(name), (height, width), classes, self.ignore) for key, path in self.masks.items()
+        }
         drawn = joint.Drawn()
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
@@ -81,6 +79,8 @@ class WeakView(TorchDataset[Sample]):
                 drawn = joint.draw(self.augment, rng, height, width)
             except ValueError as error:
                 raise EosinError(f"{self.items.path(index)}: {error}") from None
+        for mask in masks.values():
+            mask[mask == self.ignore] = IGNORE
         pixels, moved = joint.apply(image, masks, drawn, IGNORE)
         return Sample(
             torch.from_numpy(pixels).permute(2, 0, 1),
@@ -188,9 +188,9 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-def loader(view: WeakView, plan: Sampler[list[Place]], workers: int) -> DataLoader[Sample]:
-    """One loader for a whole fit; its own generator keeps the global random state untouched."""
-    return DataLoader(
+def loader(view: WeakView, plan: Sampler[list[Place]], workers: int) -> Iterator[Batch]:
+    """The batches of a plan, one loader for all; its own generator keeps the global random state untouched."""
+    batches: Iterable[Batch] = DataLoader(
         view,
         batch_sampler=plan,
         num_workers=workers,
@@ -198,32 +198,60 @@ def loader(view: WeakView, plan: Sampler[list[Place]], workers: int) -> DataLoad
         generator=torch.Generator(),
         prefetch_factor=4 if workers else None,
     )
+    return _plainly(batches)
 
 
-class LabelledView(TorchDataset[tuple[int, Tensor, Tensor | None]]):
+Labelled = tuple[int, Tensor, Tensor | None]
+
+
+class LabelledView(TorchDataset[Labelled]):
     """Items to score: image uint8 ``[3, H, W]`` and, where there is one, truth uint8 ``[H, W]``."""
 
-    def __init__(self, items: Items, truth: Truth | None) -> None:
+    def __init__(self, items: Items, truth: Truth | None, ignore: int = IGNORE) -> None:
         self.items = items
         self.truth = truth
+        self.ignore = ignore
         self.places = range(len(items)) if truth is None else truth.index
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, at: int) -> tuple[int, Tensor, Tensor | None]:
+    def __getitem__(self, at: int) -> Labelled:
         index = int(self.places[at])
         image = torch.from_numpy(read_rgb(self.items.path(index))).permute(2, 0, 1)
         if self.truth is None:
             return index, image, None
-        mask = read_mask(self.truth.path(at))
-        if mask.shape != image.shape[1:]:
-            raise EosinError(f"{self.truth.path(at)}: {mask.shape} px, but its image has {tuple(image.shape[1:])}")
+        classes = self.items.tags.shape[1]
+        mask = _fitting_mask(self.truth.path(at), tuple(image.shape[1:]), classes, self.ignore)
         return index, image, torch.from_numpy(mask)
 
-    def stream(self, workers: int) -> DataLoader[tuple[int, Tensor, Tensor | None]]:
+    def stream(self, workers: int) -> Iterator[Labelled]:
         """The items in order, decoded beside the computation."""
-        return DataLoader(self, batch_size=None, num_workers=workers, generator=torch.Generator())
+        return _plainly(DataLoader(self, batch_size=None, num_workers=workers, generator=torch.Generator()))
+
+
+def _fitting_mask(path: Path, shape: tuple[int, ...], classes: int, ignore: int) -> NDArray[np.uint8]:
+    """Read a mask.
+
+    Raises:
+        EosinError: if its size is not ``shape`` or a value is neither a class nor ignored.
+    """
+    mask = read_mask(path)
+    if mask.shape != shape:
+        raise EosinError(f"{path}: {mask.shape} px, but its image has {shape}; give a mask of the image's size")
+    wrong = mask[(mask >= classes) & (mask != ignore) & (mask != IGNORE)]
+    if wrong.size:
+        raise EosinError(f"{path}: value {wrong[0]} is neither one of {classes} classes nor ignored; see 'data check'")
+    return mask
+
+
+def _plainly(source: Iterable[T]) -> Iterator[T]:
+    """Pass things on; an error from a worker process loses the traceback that torch wraps around its one line."""
+    try:
+        yield from source
+    except EosinError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise type(error)(last.partition("Error: ")[2] or last) from None
 
 
 def item_side(items: Items) -> int:

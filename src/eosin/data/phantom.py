@@ -49,6 +49,10 @@ _WORTH_PROCESSES = 8_000_000  # pixels; below, starting processes takes longer t
 USUAL = (0.40, 0.36, 0.24)  # tumour, stroma, lymphocytes: shares of what necrosis leaves
 
 
+REVISION = 1
+"""Raised by hand when the drawing changes, so that a folder of older pixels is not taken for it."""
+
+
 class PhantomSpec(BaseModel):
     """What to draw.
 

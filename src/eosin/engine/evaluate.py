@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -113,8 +112,7 @@ def score_tags(learner: Learner, view: WeakView, device: Device, batch: int) -> 
     """Tag scores of every item, float32 ``[N, K]`` in 0..1, in the order of the items."""
     learner.eval()
     found = []
-    batches: Any = loader(view, InOrder(view.items, batch), workers(len(view)))
-    for items in batches:
+    for items in loader(view, InOrder(view.items, batch), workers(len(view))):
         with torch.inference_mode():
             found.append(learner.tag_scores(device.send(items).image).float().cpu().numpy())
     return np.concatenate(found)

@@ -38,7 +38,7 @@ def judge_of(
         return "last", _unjudged
     items = dataset.items("val")
     if truth is not None and spec.select != "tags":
-        return "masks", _by_masks(LabelledView(items, truth), protocol, tiling, device)
+        return "masks", _by_masks(LabelledView(items, truth, dataset.classes.ignore), protocol, tiling, device)
     if _vary(items.tags):
         return "tags", _by_tags(WeakView(items, None, 0), device)
     if spec.select == "tags":

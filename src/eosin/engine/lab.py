@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +52,7 @@ class Workplace:
     recipe: Recipe
     supervision: Literal["tags", "truth"]
     progress: Progress
+    again: frozenset[str] = frozenset()
 
 
 class EngineLab:
@@ -63,13 +63,19 @@ class EngineLab:
     """
 
     def __init__(self, place: Workplace) -> None:
-        self.place = place
-        self.dataset, self.recipe, self.progress = place.dataset, place.recipe, place.progress
+        self._place = place
+        self.recipe, self.progress = place.recipe, place.progress
         self.classes: Classes = place.dataset.classes
-        self.steps = Steps(place.run)
+        self.steps = Steps(place.run, place.again)
+        self._dataset = place.dataset  # a plan has no business with it
+        self._issued: set[str] = set()
         self.journal = Journal(place.run / "journal.jsonl")
         self.protocol = find_protocol(place.recipe.protocol)
-        self.items = self.dataset.items("train")
+        self.items = self._dataset.items("train")
+        if len(self.classes) < 2:
+            raise EosinError(f"{self._dataset.folder}: one class cannot be told from anything; add one for the rest")
+        if place.supervision == "tags" and np.isnan(self.items.tags).all():
+            raise EosinError(f"{self._dataset.folder}: no training item has a known tag; fill the class columns")
         self.trained: dict[str, Trained] = {}
         self._builds: dict[str, partial[Any]] = {}
 
@@ -84,6 +90,9 @@ class EngineLab:
     ) -> Trained:
         """Train what ``build`` makes on the training split, from tags and the given masks."""
         masks = dict(masks or {})
+        for mask in masks.values():
+            if mask.digest not in self._issued:
+                raise EosinError(f"{name}: the masks {mask.name!r} at {mask.folder} were not made by this lab; refused")
         spec = self.recipe.fit_spec(name)
         inputs = {a.name: a.digest for a in [*masks.values(), *([start] if start else [])]}
         settings = {
@@ -91,8 +100,8 @@ class EngineLab:
             "build": build,
             "spec": spec,
             "seed": self.recipe.seed,
-            "data": self.dataset.digest,
-            "tiling": [self.tiling.tile, self.tiling.margin],
+            "data": self._dataset.digest,
+            "judge": [self.protocol.name, self.tiling.tile, self.tiling.margin],
             "masks": {key: mask.name for key, mask in masks.items()},
         }
 
@@ -123,23 +132,27 @@ class EngineLab:
                 "ignored": int(shares[255]),
             }
 
-        settings = {"kind": "label", "rule": rule, "data": self.dataset.digest}
+        settings = {"kind": "label", "rule": rule, "data": self._dataset.digest}
         step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work)
-        return MaskSet(name, step.folder / "masks", step.digest)
+        return self._issue(MaskSet(name, step.folder / "masks", step.digest))
 
     def truth(self) -> MaskSet:
         """The true masks of the training split; refused unless the method declares ``supervision = "truth"``."""
-        if self.place.supervision != "truth":
+        if self._place.supervision != "truth":
             raise EosinError("a method with supervision 'tags' asked for true masks; that is refused")
-        truth = self.dataset.truth("train")
+        truth = self._dataset.truth("train")
         if truth is None or len(truth) != len(self.items):
             have = 0 if truth is None else len(truth)
             raise EosinError(
-                f"{self.dataset.folder}: {have} of {len(self.items)} training items have a mask; "
+                f"{self._dataset.folder}: {have} of {len(self.items)} training items have a mask; "
                 f"method {self.recipe.method} needs all of them"
             )
         paths = {str(item): truth.path(i) for i, item in enumerate(self.items.ids)}
-        return _TrueMasks("truth", self.dataset.folder, self.dataset.digest, paths)
+        return self._issue(_TrueMasks("truth", self._dataset.folder, self._dataset.digest, paths))
+
+    def _issue(self, masks: MaskSet) -> MaskSet:
+        self._issued.add(masks.digest)
+        return masks
 
     def keep(self, name: str, build: partial[L]) -> Trained:
         """Keep a learner without training it (composition)."""
@@ -164,15 +177,17 @@ class EngineLab:
         )
         return Artifact(name, step.folder, step.digest)
 
-    def score(self, name: str, source: Trained, split: str) -> None:
+    def score(self, source: Trained, split: str) -> None:
         """Predict a split with a trained step, always in float32, and keep predictions, counts and the entry."""
-        items, truth = self.dataset.items(split), self.dataset.truth(split)
-        subject = Subject(self.dataset.name, split, source.name, source.selection)
+        if split == "train" and self._place.supervision != "truth":
+            raise EosinError("a method with supervision 'tags' asked to be scored on training masks; that is refused")
+        items, truth = self._dataset.items(split), self._dataset.truth(split)
+        subject = Subject(self._dataset.name, split, source.name, source.selection)
 
         def work(folder: Path) -> dict[str, Any]:
             device = open_device("fp32")
             learner = device.place(self._load(source))
-            view = LabelledView(items, truth)
+            view = LabelledView(items, truth, self.classes.ignore)
             protocol = self.protocol(self.classes)
 
             def keep(index: int, prediction: NDArray[np.uint8]) -> None:
@@ -194,36 +209,39 @@ class EngineLab:
             "kind": "score",
             "protocol": self.protocol.name,
             "tiling": [self.tiling.tile, self.tiling.margin],
-            "data": self.dataset.digest,
+            "data": self._dataset.digest,
             "split": split,
         }
-        self.steps.do(f"predictions/{source.name}/{split}", name, settings, {source.name: source.digest}, work)
+        name, folder = f"score-{source.name}-{split}", f"predictions/{source.name}/{split}"
+        self.steps.do(folder, name, settings, {source.name: source.digest}, work)
 
     def export(self, name: str, source: Trained) -> None:
         """Write the model folder of the run, with the scores that were taken of its step."""
-        target = self.place.run / "model"
         scores = [record["notes"]["entry"] for record in self._scored(source.name)]
         card = Card(
             classes=self.classes,
             tile=self.tiling.tile,
             margin=self.tiling.margin,
-            mpp=self.dataset.mpp,
+            mpp=self._dataset.mpp,
             method=self.recipe.method,
             recipe=self.recipe.digest,
             selection=source.selection,
             scores=tuple(scores),
-            dataset=self.dataset.name,
+            dataset=self._dataset.name,
             licences=self._licences(),
             eosin=__version__,
         )
 
         def work(folder: Path) -> dict[str, Any]:
-            shutil.rmtree(target, ignore_errors=True)
-            write_model(target, Exported(self._load(source)), card)
-            return {"model": Card.read(target).digest}
+            written = write_model(folder / "written", Exported(self._load(source)), card)
+            for path in written.iterdir():
+                path.rename(folder / path.name)
+            written.rmdir()
+            return {"model": Card.read(folder).digest}
 
         inputs = {source.name: source.digest, **{r["name"]: r["digest"] for r in self._scored(source.name)}}
-        self.steps.do(f"steps/{name}", name, {"kind": "export", "card": card}, inputs, work)
+        said = card.model_dump(mode="json", exclude={"eosin"})  # a newer eosin alone does not make a model stale
+        self.steps.do("model", name, {"kind": "export", "card": said}, inputs, work)
 
     def scores(self) -> list[dict[str, Any]]:
         """The entries of all scored steps, in the order of the plan."""
@@ -236,15 +254,15 @@ class EngineLab:
     # -- what the calls share ------------------------------------------------------------------------------------
 
     def _scored(self, step: str) -> list[dict[str, Any]]:
-        paths = sorted((self.place.run / "predictions" / step).glob("*/step.json"))
+        paths = sorted((self._place.run / "predictions" / step).glob("*/step.json"))
         return [read_json(path) for path in paths]
 
     def _licences(self) -> tuple[str, ...]:
         """The terms that the model inherits: of its data, and of the weights that it began with."""
         weights = {k: v for k, v in self.recipe.options.items() if k.endswith("pretrained") and v != "none"}
         return (
-            f"data {self.dataset.name}: {self.dataset.licence}",
-            *(f"{key} = {value}: the terms of those weights" for key, value in weights.items()),
+            f"data {self._dataset.name}: {self._dataset.licence}",
+            *(f"{key} = {Path(str(value)).name}: the terms of those weights" for key, value in weights.items()),
         )
 
     @property
@@ -287,7 +305,7 @@ class EngineLab:
         learner = self._built(name, build)
         if start is not None:
             learner.load_state_dict(load_file(start.folder / WEIGHTS))
-        selection, judge = judge_of(spec, self.dataset, self.protocol(self.classes), self.tiling, device)
+        selection, judge = judge_of(spec, self._dataset, self.protocol(self.classes), self.tiling, device)
         self.journal.forget(name)
         paths = {key: mask.path for key, mask in masks.items()}
         view = WeakView(self.items, spec.augment, self.recipe.seed, paths, self.classes.ignore)

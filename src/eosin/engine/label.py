@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,8 +47,7 @@ def _maps(
 ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
     """Ids, maps float32 ``[B, K, H, W]`` and tags ``[B, K]``, in the order of the items."""
     view = WeakView(items, None, 0)
-    batches: Any = loader(view, InOrder(items, BATCH), workers(len(view)))
-    for batch in batches:
+    for batch in loader(view, InOrder(items, BATCH), workers(len(view))):
         sent = device.send(batch)
         with torch.inference_mode(), device.autocast():
             maps = rule.maps(learner, sent.image).float()

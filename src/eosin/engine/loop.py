@@ -72,8 +72,7 @@ class Fit:
         average = Average(self.learner, spec.ema) if spec.ema else None
         kept, tally = Kept(), _Tally()
         advance = self.progress.start(self.name, len(plan))
-        batches: list[Batch] = loader(self.view, plan, workers(len(self.view)))  # type: ignore[assignment]
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(loader(self.view, plan, workers(len(self.view)))):
             clock = Clock(step, step // plan.per_epoch, len(plan), spec.epochs)
             for group, rate in zip(optim.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(spec, step, len(plan))

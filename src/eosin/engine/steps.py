@@ -11,15 +11,22 @@ from typing import Any
 
 from eosin.core.artifact import atomic_folder, read_json, write_json
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
-from eosin.core.fingerprint import Json, canonical, differences, digest
+from eosin.core.fingerprint import Json, canonical, differences, digest, file_digest
 from eosin.engine.device import cpu_seconds
 
 RECORD = "step.json"
+MADE_LAST = ("scores.json", "report.html", "provenance.json")  # written from all steps at the end of a run
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A finished step: its folder, its digest and what its work noted."""
+    """A finished step.
+
+    Attributes:
+        folder: where its files lie.
+        digest: of what it was made by and of the files themselves; what is made from it carries it on.
+        notes: what its work noted.
+    """
 
     folder: Path
     digest: str
@@ -31,27 +38,19 @@ class Steps:
 
     Args:
         run: the run's folder.
+        again: names of finished steps to do again. A marked step, and everything that is made from it, is removed
+            only when its turn has come, so a run that is refused has lost nothing.
+
+    Raises:
+        WrongUse: if a name in ``again`` is not a finished step.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, again: Iterable[str] = ()) -> None:
         self.run = run
-
-    def redo(self, names: Iterable[str]) -> list[str]:
-        """Remove steps and whatever was made from them; returns the removed names.
-
-        Raises:
-            WrongUse: if a name is not a finished step.
-        """
-        records = {str(r["name"]): (path.parent, list(r["inputs"])) for path, r in self._records()}
-        for name in names:
-            if name not in records:
-                raise WrongUse(f"--redo {name}: not a finished step of {self.run}{nearest(name, list(records))}")
-        gone = set(names)
-        while more := {n for n, (_, inputs) in records.items() if n not in gone and gone & set(inputs)}:
-            gone |= more
-        for name in gone:
-            shutil.rmtree(records[name][0])
-        return sorted(gone)
+        self.again = set(again)
+        known = [str(record["name"]) for _, record in self._records()] if self.again else []
+        for name in sorted(self.again - set(known)):
+            raise WrongUse(f"--redo {name}: not a finished step of {run}{nearest(name, known)}")
 
     def do(
         self,
@@ -71,20 +70,31 @@ class Steps:
             work: fills an empty folder and returns notes; only a whole folder gets its name.
 
         Raises:
-            Stale: if it was made by other settings, saying which and what clears it.
+            Stale: if it was made by other settings or inputs, saying which and what clears it.
         """
         form = canonical({"name": name, **settings, "inputs": inputs})
         mark = digest({"name": name, **settings, "inputs": inputs})
         place = self.run / folder
+        if self.again & {name, *inputs}:
+            self.again.add(name)
+            shutil.rmtree(place, ignore_errors=True)
         if place.exists():
             return self._finished(place, name, form, mark)
+        for summary in MADE_LAST:
+            (self.run / summary).unlink(missing_ok=True)
         with atomic_folder(place) as temporary:
             began, cpu = time.perf_counter(), cpu_seconds()
             notes = work(temporary)
             notes |= {"wall_s": round(time.perf_counter() - began, 1), "cpu_s": round(cpu_seconds() - cpu, 1)}
-            record = {"schema": 1, "name": name, "digest": mark, "inputs": sorted(inputs), "form": form, "notes": notes}
-            write_json(temporary / RECORD, record)
-        return Step(place, mark, notes)
+            record = {
+                "schema": 1,
+                "name": name,
+                "digest": mark,
+                "content": _content(temporary),
+                "inputs": sorted(inputs),
+            }
+            write_json(temporary / RECORD, {**record, "form": form, "notes": notes})
+        return _step(place, {**record, "notes": notes})
 
     def times(self) -> dict[str, float]:
         """Wall and processor seconds of all finished steps together, in however many sittings they were made."""
@@ -92,16 +102,38 @@ class Steps:
         return {key: round(sum(note[key] for note in notes), 1) for key in ("wall_s", "cpu_s")}
 
     def _finished(self, place: Path, name: str, form: Json, mark: str) -> Step:
-        record = read_json(place / RECORD)
-        if record.get("digest") != mark:
+        record = _read(place / RECORD)
+        if record["digest"] != mark:
             changes = differences(record.get("form"), form)
             shown = "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
             raise Stale(f"{place}: made with other settings ({shown}): add --redo {name}, or choose another --out")
-        return Step(place, mark, record["notes"])
+        return _step(place, record)
 
     def _records(self) -> Iterable[tuple[Path, dict[str, Any]]]:
-        for path in sorted([*self.run.glob(f"steps/*/{RECORD}"), *self.run.glob(f"predictions/*/*/{RECORD}")]):
-            record = read_json(path)
-            if not isinstance(record, dict) or "name" not in record:
-                raise EosinError(f"{path}: not a step's record; remove its folder")
-            yield path, record
+        patterns = (f"steps/*/{RECORD}", f"predictions/*/*/{RECORD}", f"model/{RECORD}")
+        for path in sorted(path for pattern in patterns for path in self.run.glob(pattern)):
+            yield path, _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A step's record.
+
+    Raises:
+        EosinError: if it is missing or is none.
+    """
+    if not path.is_file():
+        raise EosinError(f"{path.parent}: not a finished step (no {RECORD}); remove this folder and run again")
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"name", "digest", "content", "inputs", "notes"} <= record.keys():
+        raise EosinError(f"{path}: not a step's record; remove its folder and run again")
+    return record
+
+
+def _step(place: Path, record: dict[str, Any]) -> Step:
+    return Step(place, digest([record["digest"], record["content"]]), record["notes"])
+
+
+def _content(folder: Path) -> str:
+    """SHA-256 over the names and bytes of all files of a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])

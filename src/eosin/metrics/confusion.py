@@ -79,7 +79,6 @@ def count_pixels(
     # The smallest integers that hold all cells keep a large map in the cache.
     cell = np.min_scalar_type((classes + 1) * classes).type
     ignored = true == ignore
-    _check_range("prediction", predicted, classes)
     _check_range("truth", np.where(ignored, cell(0), true), classes)
     # Ignored pixels get a row of their own, which is cut off again: faster than selecting the others.
     row = np.where(ignored, cell(classes), true)

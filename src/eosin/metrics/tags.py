@@ -11,8 +11,6 @@ from eosin.core.errors import EosinError
 from eosin.metrics.scores import Floats, mean_known
 
 THRESHOLD = 0.5
-# Scores are clipped by the resolution of float32, so that one sure mistake costs 15.9 and not infinity.
-CLIP = float(np.finfo(np.float32).eps)
 
 
 def average_precision(scores: NDArray[Any], tags: NDArray[Any]) -> Floats:
@@ -51,17 +49,6 @@ def exact_match(scores: NDArray[Any], tags: NDArray[Any]) -> float:
     right = ((scores >= THRESHOLD) == (tags == 1)) | ~known
     counted = known.any(1)
     return float(right[counted].all(1).mean()) if counted.any() else float("nan")
-
-
-def log_loss(scores: NDArray[Any], tags: NDArray[Any]) -> float:
-    """Binary cross-entropy (natural logarithm) of the scores, mean over all known tags; NaN if none is known.
-
-    Takes and raises what ``average_precision`` does.
-    """
-    scores, tags = _checked(scores, tags)
-    scores = np.clip(scores, CLIP, 1 - CLIP)
-    losses = -(tags * np.log(scores) + (1 - tags) * np.log1p(-scores))
-    return float(mean_known(losses.ravel()))
 
 
 def _precision_of_one(scores: Floats, present: NDArray[np.bool_]) -> float:

@@ -53,6 +53,8 @@ class UNet(nn.Module):
                 decoder_channels=tuple(width * 2**level for level in reversed(range(depth))),
                 classes=classes,
             )
+        except RuntimeError as error:  # a "tu-" name that timm does not know
+            raise WrongUse(f"encoder {encoder!r}: {str(error).splitlines()[0]}") from None
         except OSError as error:
             raise EosinError(
                 f"{pretrained} weights of {encoder} cannot be fetched: set pretrained to 'none' or go online "

@@ -113,11 +113,31 @@ def test_validation_by_share_is_seeded(official: Path, tmp_path: Path) -> None:
     assert tuple(again.items("val").patients.tolist()) == chosen[4]
 
 
+def test_test_a_and_test_b_are_two_splits(official: Path, tmp_path: Path) -> None:
+    data = imported(official, tmp_path / "d")
+    assert data.splits == ("train", "val", "test", "testb")
+    for split, name in (("test", "testA_1"), ("testb", "testB_1")):
+        items, truth = data.items(split), data.truth(split)
+        assert items.ids.tolist() == [name] and items.patients.tolist() == [PATIENTS[name]] and truth is not None
+        np.testing.assert_array_equal(read_rgb(items.path(0)), content(name)[0])
+        np.testing.assert_array_equal(read_mask(truth.path(0)), content(name)[1] > 0)
+
+
+def test_test_b_of_the_folder_form_is_a_split_too(folders: Path, tmp_path: Path) -> None:
+    (folders / "testA").rename(folders / "testB")
+    table = folders / "labels.csv"
+    table.write_text(table.read_text().replace("testA", "testB"))
+    (folders / "testB" / "images" / "testA_1.png").rename(folders / "testB" / "images" / "testB_1.png")
+    (folders / "testB" / "masks" / "testA_1.png").rename(folders / "testB" / "masks" / "testB_1.png")
+    data = imported(folders, tmp_path / "d")
+    assert data.splits == ("train", "val", "testb") and data.items("testb").ids.tolist() == ["testB_1"]
+    assert not (data.folder / "test").exists()
+
+
 def test_both_forms_agree(official: Path, folders: Path, tmp_path: Path) -> None:
     first, second = imported(official, tmp_path / "a"), imported(folders, tmp_path / "b")
-    assert first.items("test").ids.tolist() == ["testA_1", "testB_1"] and second.items("test").ids.tolist() == [
-        "testA_1"
-    ]
+    assert first.items("test").ids.tolist() == second.items("test").ids.tolist() == ["testA_1"]
+    assert second.splits == ("train", "val", "test") and not (second.folder / "testb").exists()
     for split in ("train", "val"):
         one, two = first.items(split), second.items(split)
         assert one.ids.tolist() == two.ids.tolist() and one.patients.tolist() == two.patients.tolist()
@@ -130,6 +150,16 @@ def test_the_official_overlap_is_declared(official: Path, tmp_path: Path) -> Non
     assert data.classes.names == ("rest", "gland") and data.mpp == 0.62005 and "research only" in data.licence
     [found] = check(data.folder)
     assert (found.level, found.kind) == ("warning", "patient_overlap") and "'2'" in str(found)
+
+
+def test_patients_that_only_test_a_and_b_share_are_declared_too(official: Path, tmp_path: Path) -> None:
+    table = next(official.rglob("Grade.csv"))
+    table.write_text(table.read_text().replace("testA_1, 2,", "testA_1, 9,"))
+    data = imported(official, tmp_path / "d", val_patients="1")
+    [found] = check(data.folder)
+    assert (found.level, found.kind) == ("warning", "patient_overlap") and "(test and testb): '9'" in str(found)
+    table.write_text(table.read_text().replace("testA_1, 9,", "testA_1, 8,"))
+    assert not imported(official, tmp_path / "e", val_patients="1").known
 
 
 def test_mistakes_name_the_file_and_the_mend(official: Path, tmp_path: Path) -> None:
@@ -153,6 +183,13 @@ def test_image_and_mask_of_different_size(folders: Path, tmp_path: Path) -> None
         imported(folders, tmp_path / "d")
 
 
+def test_a_part_that_glas_does_not_have(folders: Path, official: Path, tmp_path: Path) -> None:
+    for table, part in ((folders / "labels.csv", "testC"), (next(official.rglob("Grade.csv")), "testC")):
+        table.write_text(table.read_text().replace("testA", part))
+        with pytest.raises(EosinError, match=rf"{table.name}: 'testC_1' is in 'testC', which is none of train, testA"):
+            imported(table.parent, tmp_path / "d")
+
+
 def test_a_table_without_its_columns(folders: Path, tmp_path: Path) -> None:
     (folders / "labels.csv").write_text("name,split\n")
     with pytest.raises(EosinError, match=r"labels\.csv: line 1: column 'patient' is missing"):
@@ -166,7 +203,7 @@ def test_the_counts_of_the_papers(real_data: Path, tmp_path: Path, monkeypatch: 
     tags = [tuple(row) for row in data.items("train").tags.astype(int).tolist()]
     counts = {kind: tags.count(kind) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))}
     assert (len(tags), counts) == (9703, {(1, 1): 6956, (1, 0): 1624, (0, 1): 1123, (0, 0): 0})
-    assert len(data.items("test")) == 60
+    assert data.splits == ("train", "test") and len(data.items("test")) == 60
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 Reads the official files (``train_1.bmp``, ``train_1_anno.bmp``, ``Grade.csv``) and the folder form
 (``labels.csv``, ``train/images/train_1.jpg``, ``train/masks/train_1.png``). The official masks number the glands; a
 pixel of any gland is class 1, all else class 0. Training images become patches with one tag per class that covers more
-than 5 % of the patch; validation images are whole and of patients that no training patch is of; the test split holds
-the official test images (A, and B where the source has it) whole.
+than 5 % of the patch; validation images are whole and of patients that no training patch is of. The official test
+images stay whole: the split ``test`` is test A, ``testb`` is test B where the source has it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ CITATION = (
     "model for glandular structures in colon histology images, IEEE Transactions on Medical Imaging 34 (2015)"
 )
 
+# The official parts, as the files name them, and the splits they become; some of ``train`` goes to ``val``.
+PARTS = {"train": "train", "testA": "test", "testB": "testb"}
+
 Array = np.ndarray
 
 
@@ -58,7 +61,7 @@ class _Image:
     """One official image."""
 
     name: str
-    train: bool
+    split: str
     patient: str
     image: Path
     mask: Path
@@ -74,7 +77,7 @@ def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int
     images = sorted(_images(source), key=lambda image: natural(Path(image.name)))
     val = _validation(images, options)
     with atomic_folder(dest) as folder:
-        for split in ("train", "val", "test"):
+        for split in {"val", *(image.split for image in images)}:
             for kind in ("images", "masks"):
                 (folder / split / kind).mkdir(parents=True)
         rows = [row for some in in_threads(partial(_write, folder, val, options), images, progress) for row in some]
@@ -93,13 +96,14 @@ def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int
 
 def _images(source: Path) -> list[_Image]:
     """List the images of either form."""
-    if (source / "labels.csv").is_file():
-        return [_of_folder(source, record) for record in _records(source / "labels.csv", ("name", "split", "patient"))]
+    labels = source / "labels.csv"
+    if labels.is_file():
+        return [_of_folder(labels, record) for record in _records(labels, ("name", "split", "patient"))]
     tables = [source / "Grade.csv", *sorted(source.glob("*/Grade.csv"))]
     grades = next((table for table in tables if table.is_file()), None)
     if grades is None:
         raise EosinError(f"{source}: neither Grade.csv nor labels.csv in it; give the folder of the GlaS files")
-    return [_official(grades.parent, record) for record in _records(grades, ("name", "patient ID"))]
+    return [_official(grades, record) for record in _records(grades, ("name", "patient ID"))]
 
 
 def _records(table: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
@@ -112,22 +116,29 @@ def _records(table: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return [dict(zip(header, line, strict=False)) for line in lines[1:] if any(line)]
 
 
-def _of_folder(source: Path, record: dict[str, str]) -> _Image:
-    name, part = record["name"], source / record["split"]
+def _split(table: Path, name: str, part: str) -> str:
+    if part not in PARTS:
+        raise EosinError(f"{table}: {name!r} is in {part!r}, which is none of {', '.join(PARTS)}; correct the line")
+    return PARTS[part]
+
+
+def _of_folder(table: Path, record: dict[str, str]) -> _Image:
+    name, part = record["name"], table.parent / record["split"]
     files = [part / "images" / f"{name}{suffix}" for suffix in (".jpg", ".png", ".bmp")]
     image = next((file for file in files if file.is_file()), files[0])
-    return _Image(name, record["split"] == "train", record["patient"], image, part / "masks" / f"{name}.png")
+    split = _split(table, name, record["split"])
+    return _Image(name, split, record["patient"], image, part / "masks" / f"{name}.png")
 
 
-def _official(folder: Path, record: dict[str, str]) -> _Image:
+def _official(table: Path, record: dict[str, str]) -> _Image:
     name = record["name"]
-    files = folder / f"{name}.bmp", folder / f"{name}_anno.bmp"
-    return _Image(name, name.startswith("train"), record["patient ID"], *files)
+    files = table.parent / f"{name}.bmp", table.parent / f"{name}_anno.bmp"
+    return _Image(name, _split(table, name, name.partition("_")[0]), record["patient ID"], *files)
 
 
 def _validation(images: list[_Image], options: Options) -> set[str]:
     """The patients whose training images are held out."""
-    patients = [image.patient for image in images if image.train]
+    patients = [image.patient for image in images if image.split == "train"]
     for patient in options.val_patients:
         if patient not in patients:
             known = ", ".join(sorted(set(patients), key=lambda name: natural(Path(name))))
@@ -136,7 +147,8 @@ def _validation(images: list[_Image], options: Options) -> set[str]:
 
 
 def _overlap(images: list[_Image]) -> bool:
-    return bool({i.patient for i in images if i.train} & {i.patient for i in images if not i.train})
+    """Whether a patient is in two official parts."""
+    return len({(image.patient, image.split) for image in images}) > len({image.patient for image in images})
 
 
 def _write(folder: Path, val: set[str], options: Options, source: _Image) -> list[Row]:
@@ -145,9 +157,9 @@ def _write(folder: Path, val: set[str], options: Options, source: _Image) -> lis
     if pixels.shape[:2] != mask.shape:
         sizes = f"{mask.shape[1]} x {mask.shape[0]} px where its image has {pixels.shape[1]} x {pixels.shape[0]}"
         raise EosinError(f"{source.mask}: {sizes}; take both from the same release")
-    if source.train and source.patient not in val:
+    if source.split == "train" and source.patient not in val:
         return _cut(folder, options, source, pixels, mask)
-    split = "val" if source.train else "test"
+    split = "val" if source.split == "train" else source.split
     image_name = f"{split}/images/{source.name}{source.image.suffix}"
     shutil.copyfile(source.image, folder / image_name)
     mask_name = f"{split}/masks/{source.name}.png"

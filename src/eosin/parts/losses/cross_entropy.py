@@ -12,13 +12,11 @@ class PixelCrossEntropy(nn.Module):
 
     Args:
         ignore: the mask value that means "not labelled".
-        label_smoothing: the share of each target, in 0..1, that is spread evenly over all classes.
     """
 
-    def __init__(self, ignore: int = 255, label_smoothing: float = 0.0) -> None:
+    def __init__(self, ignore: int = 255) -> None:
         super().__init__()
         self.ignore = ignore
-        self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Compute the loss in float32, also under autocast.
@@ -32,11 +30,5 @@ class PixelCrossEntropy(nn.Module):
         """
         with torch.autocast(logits.device.type, enabled=False):
             # Summed by us: cross_entropy adds up with atomicAdd on a GPU, in an order that changes from call to call.
-            losses = functional.cross_entropy(
-                logits.float(),
-                masks,
-                ignore_index=self.ignore,
-                label_smoothing=self.label_smoothing,
-                reduction="none",
-            )
+            losses = functional.cross_entropy(logits.float(), masks, ignore_index=self.ignore, reduction="none")
             return losses.sum() / (masks != self.ignore).sum().clamp(min=1)
