@@ -1,6 +1,9 @@
 """Is the drawn tissue fast to draw, hard for colour alone, and learnable? Exits with 1 where a bound is broken.
 
 Usage: ``python benchmarks/phantom.py [--minutes 3] [--seed 0]``. The bounds hold for the default settings.
+
+Drawing and U-Net are bound to time by the clock on two cores. Other work on the machine takes from it and makes them
+fail; the processor time beside it tells whether that was so.
 """
 
 from __future__ import annotations
@@ -64,16 +67,14 @@ def regression(train: tuple[Array, Array], test: tuple[Array, Array], blurs: tup
     return counts
 
 
-def unet(train: tuple[Array, Array], test: tuple[Array, Array], seconds: float) -> tuple[Confusion, int]:
-    """Train a U-Net (ResNet-18, from scratch) on the true masks; returns its counts and its steps.
-
-    ``seconds`` are those of two cores, counted as processor time, so that other work on the machine does not matter.
-    """
+def unet(train: tuple[Array, Array], test: tuple[Array, Array], seconds: float) -> tuple[Confusion, str]:
+    """Train a U-Net (ResNet-18, from scratch, bf16) on the true masks for so long; returns its counts and a note."""
     import segmentation_models_pytorch as smp
     import torch
     from torch.nn import functional as F
 
     torch.manual_seed(0)
+    torch.set_num_threads(CORES)
     rng = np.random.default_rng(0)
     net = smp.Unet("resnet18", encoder_weights=None, classes=len(CLASSES)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -82,8 +83,8 @@ def unet(train: tuple[Array, Array], test: tuple[Array, Array], seconds: float) 
         scaled = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1
         return scaled.contiguous(memory_format=torch.channels_last)
 
-    start, step = time.process_time(), 0
-    while (done := (time.process_time() - start) / (CORES * seconds)) < 1:
+    start, before, step = time.perf_counter(), time.process_time(), 0
+    while (done := (time.perf_counter() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 20) * (1 - done)
         chosen = rng.choice(len(train[0]), 16, replace=False)
@@ -101,12 +102,13 @@ def unet(train: tuple[Array, Array], test: tuple[Array, Array], seconds: float) 
         loss.backward()
         optimizer.step()
         step += 1
+    note = f"{step} steps of 16, {time.process_time() - before:.0f} s of processor time"
     net.eval()
     counts = Confusion(len(CLASSES))
     with torch.no_grad():
         for i in range(0, len(test[0]), 16):
             counts.add(net(tensor(test[0][i : i + 16])).argmax(1), torch.from_numpy(test[1][i : i + 16]))
-    return counts, step
+    return counts, note
 
 
 def main() -> int:
@@ -115,6 +117,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     broken: list[str] = []
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    print(f"By the clock, on at most {CORES} cores: other work on this machine can break the bounds of time.\n")
 
     def report(name: str, value: float, holds: Callable[[float], bool], bound: str, note: str = "") -> None:
         print(f"{name:42s} {value:8.3f}   {bound:8s} {'ok' if holds(value) else 'BROKEN'}  {note}", flush=True)
@@ -128,8 +133,8 @@ def main() -> int:
         folder = Path(temporary) / "phantom"
         start, before = time.perf_counter(), sum(os.times()[:4])
         draw_dataset(folder, PhantomSpec(val=0, test=0, large=0, seed=arguments.seed))
-        wall, seconds = time.perf_counter() - start, (sum(os.times()[:4]) - before) / CORES
-        note = f"processor time of {CORES} cores; {wall:.1f} s by the clock, {2000 / wall:.0f}/s"
+        seconds, processor = time.perf_counter() - start, sum(os.times()[:4]) - before
+        note = f"{processor:.1f} s of processor time, {2000 / seconds:.0f} patches/s"
         report("seconds for 2,000 patches of 128 px", seconds, lambda s: s < DRAW_SECONDS, "< 20", note)
         folder = Path(temporary) / "whole"
         draw_dataset(folder, PhantomSpec(large=0, seed=arguments.seed))
@@ -144,9 +149,9 @@ def main() -> int:
         score = miou(counts.matrix)
         report(f"regression on {name}", score, lambda s, b=bound: s <= b, f"<= {bound:.2f}", scored(counts))
     if arguments.minutes > 0:
-        counts, steps = unet(train, test, 60 * arguments.minutes)
-        name, note = f"U-Net of {arguments.minutes:g} minutes", f"{scored(counts)}; {steps} steps of 16"
-        report(name, miou(counts.matrix), lambda s: s >= UNET, f">= {UNET:.2f}", note)
+        counts, note = unet(train, test, 60 * arguments.minutes)
+        name = f"U-Net of {arguments.minutes:g} minutes"
+        report(name, miou(counts.matrix), lambda s: s >= UNET, f">= {UNET:.2f}", f"{scored(counts)}; {note}")
     return 1 if broken else 0
 
 

@@ -19,6 +19,7 @@ from typer.main import get_command
 
 import eosin
 from eosin.cli import What, app
+from eosin.core.lab import Lab
 from eosin.core.values import Augment, FitSpec
 from eosin.data import contract
 from eosin.data.formats import importers
@@ -216,15 +217,15 @@ def test_every_yaml_block_is_a_recipe_or_the_head_of_a_data_set(page: str, block
 
 @pytest.mark.parametrize(("page", "block"), fences("python"))
 def test_every_python_block_uses_what_eosin_has(page: str, block: str) -> None:
-    """Every block is valid Python, and what it imports from eosin or takes from it by a dot is there."""
-    tree = ast.parse(block, page)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "eosin":
-            for alias in node.names:
-                assert hasattr(import_module(str(node.module)), alias.name), f"{page}: {node.module}.{alias.name}"
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "eosin":
-            assert hasattr(eosin, node.attr), f"{page}: eosin.{node.attr}"
-    assert any("eosin" in ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    """Every block is valid Python, and what it imports from eosin or asks of it or of a lab is there."""
+    told: list[tuple[Any, str]] = []
+    for node in ast.walk(ast.parse(block, page)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "eosin":
+            told += [(import_module(str(node.module)), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            told += [(thing, node.attr) for name, thing in (("eosin", eosin), ("lab", Lab)) if node.value.id == name]
+    assert told, f"{page}: a block without eosin"
+    assert not [name for thing, name in told if not hasattr(thing, name)], page
 
 
 def test_the_data_contract_tells_every_column_and_every_finding() -> None:

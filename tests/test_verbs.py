@@ -18,6 +18,7 @@ from eosin.core.fingerprint import file_digest
 from eosin.data.dataset import Dataset
 from eosin.data.phantom import PhantomSpec, draw_dataset
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = [
     "--set=options={tap: 1, stem_pool: false, map_views: 1, seg_depth: 3, seg_width: 4}",
     "--set=fit={batch: 8, lr: 0.003, precision: fp32, classifier: {epochs: 2}, segmenter: {epochs: 1}}",
@@ -73,6 +74,10 @@ def test_a_run_leaves_what_is_promised(run: Path, data: Path) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     assert provenance["dataset"]["digest"] == Dataset.open(data).digest
     assert provenance["seed"] == 0
+    assert provenance["precision"] == "fp32"
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    if head.returncode == 0:
+        assert provenance["commit"].removesuffix("+changes") == head.stdout.strip()
     assert provenance["wall_s"] > 0 < provenance["cpu_s"]
 
 

@@ -68,7 +68,7 @@ class EngineLab:
         self.classes: Classes = place.dataset.classes
         self.steps = Steps(place.run, place.again)
         self._dataset = place.dataset  # a plan has no business with it
-        self._issued: set[str] = set()
+        self._issued: list[MaskSet] = []
         self.journal = Journal(place.run / "journal.jsonl")
         self.protocol = find_protocol(place.recipe.protocol)
         self.items = self._dataset.items("train")
@@ -91,7 +91,7 @@ class EngineLab:
         """Train what ``build`` makes on the training split, from tags and the given masks."""
         masks = dict(masks or {})
         for mask in masks.values():
-            if mask.digest not in self._issued:
+            if not any(mask is issued for issued in self._issued):
                 raise EosinError(f"{name}: the masks {mask.name!r} at {mask.folder} were not made by this lab; refused")
         spec = self.recipe.fit_spec(name)
         inputs = {a.name: a.digest for a in [*masks.values(), *([start] if start else [])]}
@@ -151,7 +151,7 @@ class EngineLab:
         return self._issue(_TrueMasks("truth", self._dataset.folder, self._dataset.digest, paths))
 
     def _issue(self, masks: MaskSet) -> MaskSet:
-        self._issued.add(masks.digest)
+        self._issued.append(masks)
         return masks
 
     def keep(self, name: str, build: partial[L]) -> Trained:

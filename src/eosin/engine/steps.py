@@ -15,7 +15,7 @@ from eosin.core.fingerprint import Json, canonical, differences, digest, file_di
 from eosin.engine.device import cpu_seconds
 
 RECORD = "step.json"
-MADE_LAST = ("scores.json", "report.html", "provenance.json")  # written from all steps at the end of a run
+MADE_LAST = ("scores.json", "report.html")  # written from all steps at the end of a run
 
 
 @dataclass(frozen=True, slots=True)
