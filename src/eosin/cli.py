@@ -286,7 +286,7 @@ def _shown(work: Callable[[Any], Any]) -> Any:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.3g}/s")
+            return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s")
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
     columns = (
