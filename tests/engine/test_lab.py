@@ -241,6 +241,30 @@ def test_a_loss_that_is_not_finite_stops_with_term_and_items(tmp_path: Path, dat
     assert not (tmp_path / "run" / "steps" / "a").exists()
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"ema": 0.5},
+        {"clip": 1e-4},
+        {"items": 4},
+        {"sampler": "balanced"},
+        {"schedule": "constant"},
+        {"warmup": 0.5},
+        {"optimizer": "sgd"},
+        {"weight_decay": 0.5},
+        {"batch": 6},
+        {"augment": {"stain": 0.5}},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_no_setting_of_a_fit_is_inert(tmp_path: Path, data: Path, setting: dict[str, object]) -> None:
+    spec = {"select": "last", "schedule": "poly", "weight_decay": 0.01}
+    plain = lab_at(tmp_path / "plain", data, recipe(**spec)).fit("a", partial(Toy))
+    changed = lab_at(tmp_path / "changed", data, recipe(**{**spec, **setting})).fit("a", partial(Toy))
+    assert file_digest(plain.folder / "weights.safetensors") != file_digest(changed.folder / "weights.safetensors")
+
+
 def test_start_continues_from_another_steps_weights(tmp_path: Path, data: Path) -> None:
     lab = lab_at(tmp_path / "run", data, recipe(epochs=1, lr=1e-9))
     first = lab.fit("a", partial(Toy))

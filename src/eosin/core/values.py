@@ -86,7 +86,8 @@ class FitSpec(BaseModel):
         schedule: ``constant``, ``poly`` (power 0.9), ``cosine`` or ``onecycle``.
         warmup: share of the steps with linearly rising learning rate.
         clip: largest gradient norm; 0 does not clip.
-        ema: decay of the averaged weights that are evaluated and kept; 0 keeps the raw ones.
+        ema: decay of the averaged weights that are evaluated and kept; 0 keeps the raw ones. At step
+            ``t`` it is at most ``(1 + t) / (10 + t)``, so a fit of under 890 steps cannot tell 0.99 from larger values.
         sampler: ``uniform`` (every item once an epoch) or ``balanced`` (drawn with replacement; a tag combination
             comes in proportion to the square root of its share, so that rare ones come more often).
         select: which epoch is kept: by validation ``masks``, by validation ``tags``, the ``last``, or ``auto``
