@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,14 +48,18 @@ def test_the_entry_is_exactly_the_promised_one():
         "accuracy": 0.875,
         "fwiou": pytest.approx(0.5 * 0.75 + 0.5 * 0.8),
         "n_images": 2,
-        "ci95": {"miou": [pytest.approx(7 / 12), 1.0]},
+        "ci95": {
+            "miou": [pytest.approx(7 / 12), 1.0],
+            "iou": {"tumour": [0.5, 1.0], "stroma": [pytest.approx(2 / 3), 1.0], "necrosis": [None, None]},
+        },
     }
     assert list(entry)[:8] == list(strict_json(tags_entry(SUBJECT, CLASSES, np.zeros((1, 3)), np.zeros((1, 3)))))[:8]
 
 
 def test_one_patient_has_no_interval():
     entry = Strict(CLASSES).score_entry(SUBJECT, np.eye(3, dtype=np.int64)[None] * 7, ["p"])
-    assert strict_json(entry)["ci95"] == {"miou": [None, None]}
+    unknown = [None, None]
+    assert strict_json(entry)["ci95"] == {"miou": unknown, "iou": dict.fromkeys(CLASSES.names, unknown)}
     assert entry["miou"] == 1.0
 
 
@@ -148,8 +154,15 @@ def test_tags_entry_is_exactly_the_promised_one():
     }
 
 
+def test_the_page_on_protocols_tells_all_of_them_and_which_look_at_truth():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([\w-]+)` \|[^|]*\|[^|]*\| ([^|]*) \|", page, re.MULTILINE))
+    assert {name: told[name] == "**yes**" for name in PROTOCOLS} == {n: p.uses_truth for n, p in PROTOCOLS.items()}
+
+
 def test_the_registry():
     assert find_protocol("strict") is Strict
+    assert list(PROTOCOLS) == ["strict", "tissue-drop", "tissue-fp", "tissue-fp-tags", "binary", "mil-patch"]
     assert all(name == protocol.name and protocol.__doc__ for name, protocol in PROTOCOLS.items())
     with pytest.raises(WrongUse, match=r"strikt: unknown protocol \(did you mean 'strict'\?\)"):
         find_protocol("strikt")

@@ -10,7 +10,7 @@ import pytest
 from eosin.core.errors import WrongUse
 from eosin.metrics import statistics
 from eosin.metrics.scores import miou
-from eosin.metrics.statistics import miou_interval
+from eosin.metrics.statistics import iou_intervals, miou_interval
 from oracles import segmentation_scores as slow
 
 
@@ -90,6 +90,17 @@ def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     whole = miou_interval(counts, clusters)
     monkeypatch.setattr(statistics, "CELLS", 40 * 7)
     assert miou_interval(counts, clusters) == whole
+
+
+@pytest.mark.parametrize("seeds", [0, 3])
+def test_intervals_of_all_classes_are_those_of_each(seeds):
+    counts = images(30 * max(seeds, 1)).reshape(*([seeds] if seeds else []), 30, 3, 3)
+    counts[..., 2, :] = counts[..., :, 2] = 0  # never true and never predicted
+    clusters = [f"p{i % 7}" for i in range(30)]
+    found = iou_intervals(counts, clusters)
+    assert found[:2] == [pytest.approx(miou_interval(counts, clusters, over=[k])) for k in range(2)]
+    assert np.isnan(found[2]).all()
+    assert np.isnan(iou_intervals(counts, ["a"] * 30)).all()
 
 
 def test_huge_counts_are_added_exactly():
