@@ -67,7 +67,7 @@ class Lab(Protocol):
         """Any other result: ``work`` fills an empty folder."""
         ...
 
-    def score(self, source: Trained, split: str) -> None:
+    def score(self, source: Trained, split: str) -> object:
         """Score class maps on a labelled split and write them down; without truth, tag scores."""
         ...
 

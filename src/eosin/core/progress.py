@@ -27,3 +27,20 @@ class Silent:
 
     def say(self, line: str) -> None:
         """Ignore the line."""
+
+
+def counter(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """A (done, total) callback over a progress task."""
+    advance: Callable[[int, str], None] | None = None
+    seen = 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal advance, seen
+        advance = advance or progress.start(what, total)
+        advance(done - seen, "")
+        seen = done
+
+    return count
+
+
+SILENT = Silent()

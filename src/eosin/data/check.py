@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eosin.core.classes import Classes
-from eosin.data.contract import HEAD, ITEMS, Contract, Finding, Head, Table, read_contract
+from eosin.data.advice import Size, together
+from eosin.data.contract import HEAD, ITEMS, Finding, Head, Table, read_contract
 from eosin.data.dataset import Dataset, ordered_splits
 from eosin.slides.image import BadImage, read_mask, read_palette, read_rgb
 
@@ -47,15 +47,18 @@ def check(folder: Path | str, progress: Callable[[int, int], None] | None = None
     for look in looks:
         findings += look.findings
     findings += _duplicates(table, looks, contract.folder)
-    findings += _whole(contract, head, table)
+    # what is broken is told by its own line, and no advice is built on it
+    sizes = [None if look.findings else look.size for look in looks]
+    findings += table_findings(contract.folder, head, table, sizes)
     return _declared(findings, head.known, contract.folder / HEAD)
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was seen of one item: its findings and the digest of its pixels (empty if it could not be read)."""
+    """What was seen of one item: its findings, its height and width, and the digest of its pixels (empty if unread)."""
 
     findings: tuple[Finding, ...]
+    size: Size | None
     digest: bytes
 
 
@@ -80,11 +83,12 @@ def _look_at_all(
 def _look(folder: Path, head: Head, classes: Classes, table: Table, row: int) -> _Look:
     found: list[Finding] = []
     image_path, mask_path = (str(column[row], "utf-8") for column in (table.image, table.mask))
-    size, digest = None, b""
+    size: Size | None = None
+    digest = b""
     if image_path:
         try:
             image = read_rgb(folder / image_path)
-            size = image.shape[:2]
+            size = (image.shape[0], image.shape[1])
             pixels = hashlib.blake2b(repr(size).encode(), digest_size=16)
             pixels.update(image.data)
             digest = pixels.digest()
@@ -103,7 +107,7 @@ def _look(folder: Path, head: Head, classes: Classes, table: Table, row: int) ->
             counts = np.bincount(mask.ravel(), minlength=256)
             values = _values(file, counts, classes)
             found += values or _contradictions(head, table, row, counts / mask.size, folder / ITEMS)
-    return _Look(tuple(found), digest)
+    return _Look(tuple(found), size, digest)
 
 
 def _bad(file: Path, error: BadImage, kind: str) -> Finding:
@@ -176,9 +180,16 @@ def _duplicates(table: Table, looks: Sequence[_Look], folder: Path) -> list[Find
     return found
 
 
-def _whole(contract: Contract, head: Head, table: Table) -> Iterable[Finding]:
-    """Findings about the data set as a whole."""
-    head_file, items_file = contract.folder / HEAD, contract.folder / ITEMS
+def table_findings(folder: Path, head: Head, table: Table, sizes: Sequence[Size | None] = ()) -> Iterable[Finding]:
+    """Findings about the data set as a whole, which its two text files tell.
+
+    Args:
+        folder: the data set.
+        head: its ``dataset.yaml``.
+        table: its items.
+        sizes: what was seen of the images, for advice on tiles; see :func:`eosin.data.advice.together`.
+    """
+    head_file, items_file = folder / HEAD, folder / ITEMS
     present = ordered_splits(table)
     for split in head.splits or (_TRAIN,):
         if split not in present:
@@ -188,6 +199,7 @@ def _whole(contract: Contract, head: Head, table: Table) -> Iterable[Finding]:
     train = table.tags[table.split == _TRAIN]
     if len(train):
         yield from _indistinct(train, head, table.lacking, items_file)
+        yield from together(folder, head, table, sizes)
     if head.licence.strip().lower() in _NO_LICENCE:
         message = f"licence {head.licence!r}; find out the terms before a model of this data leaves the house"
         yield Finding("warning", head_file, message, "licence")
@@ -222,14 +234,6 @@ def _indistinct(tags: Array, head: Head, lacking: tuple[str, ...], file: Path) -
     for index in (k for k in np.flatnonzero(~ever) if names[k] not in lacking):
         message = f"class {names[index]!r} is on no training item; add some, or leave it out of {HEAD}"
         yield Finding("error", file, message, "absent_class")
-    for a, b in combinations(np.flatnonzero(ever), 2):
-        known = ~np.isnan(tags[:, a]) & ~np.isnan(tags[:, b])
-        if known.any() and (tags[known, a] == tags[known, b]).all():
-            message = (
-                f"classes {names[a]!r} and {names[b]!r} occur together on every training item, so that tags cannot tell"
-                f" them apart; add items with one of them, or merge them"
-            )
-            yield Finding("error", file, message, "inseparable")
     for index in np.flatnonzero(ever & ~(tags == 0).any(axis=0)):
         message = f"class {names[index]!r} is never absent from a training item, so that tags say nothing about it"
         yield Finding("warning", file, f"{message}; add items without it", "always_present")

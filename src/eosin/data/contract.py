@@ -38,6 +38,7 @@ KNOWN = (
     "duplicate_image",
     "tags_contradict",
     "inseparable",
+    "cooccurring",
     "absent_class",
 )
 
@@ -68,6 +69,36 @@ class TagRule(BaseModel):
     min_fraction: float = Field(ge=0, lt=1)
 
 
+class Objects(BaseModel):
+    """Where single objects of one class are numbered, as the glands of GlaS.
+
+    Attributes:
+        tissue: the class.
+        folder: holds ``<id>.png`` for items with a mask: 0 outside, 1..255 one number per object.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tissue: str
+    folder: str = Field(min_length=1)
+
+
+class Fold(BaseModel):
+    """Which fold of a cross-validation a data set is.
+
+    Attributes:
+        number: 1..of.
+        of: how many folds there are.
+        source: digest of the data set that was split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int = Field(ge=1)
+    of: int = Field(ge=2)
+    source: str
+
+
 class Head(BaseModel):
     """The content of ``dataset.yaml``.
 
@@ -81,6 +112,8 @@ class Head(BaseModel):
         citation: what to cite.
         tag_rule: present where tags were cut from masks.
         splits: the splits that must have items; without it, any lower-case name may appear.
+        objects: where single objects of one class are numbered, if they are.
+        fold: which fold of a cross-validation this is, if it is one.
         known: findings that are true and accepted, with the reason; they become warnings.
     """
 
@@ -95,6 +128,8 @@ class Head(BaseModel):
     citation: str = ""
     tag_rule: TagRule | None = None
     splits: tuple[str, ...] | None = Field(default=None, min_length=1)
+    objects: Objects | None = None
+    fold: Fold | None = None
     known: dict[str, str] = {}
 
     @field_validator("known")
@@ -118,6 +153,8 @@ class Head(BaseModel):
         for tissue in self.classes:
             if tissue.name in FIXED:
                 raise ValueError(f"class name {tissue.name!r} is a fixed column of {ITEMS}; choose another")
+        if self.objects is not None and self.objects.tissue not in (tissue.name for tissue in self.classes):
+            raise ValueError(f"objects: {self.objects.tissue!r} is no class of this data set")
         self.tissues()
         return self
 

@@ -15,7 +15,18 @@ import yaml
 from eosin.core.artifact import write_text
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError, WrongUse, nearest
-from eosin.data.contract import FIXED, HEAD, ITEMS, Finding, Table, parse_head, parse_table, read_contract
+from eosin.data.contract import (
+    FIXED,
+    HEAD,
+    ITEMS,
+    Finding,
+    Fold,
+    Objects,
+    Table,
+    parse_head,
+    parse_table,
+    read_contract,
+)
 
 Array = np.ndarray
 
@@ -96,6 +107,8 @@ class Dataset:
         known: accepted findings and their reasons, printed with every score.
         digest: SHA-256 (hex) of ``dataset.yaml`` and ``items.csv``.
         splits: the names of the splits with items; train, val and test first.
+        objects: the class whose single objects are numbered and the folder of their masks; None if there is none.
+        fold: which fold of a cross-validation this is, or None.
     """
 
     folder: Path
@@ -108,6 +121,8 @@ class Dataset:
     known: dict[str, str]
     digest: str
     splits: tuple[str, ...]
+    objects: Objects | None
+    fold: Fold | None
     _table: Table
 
     @classmethod
@@ -133,6 +148,8 @@ class Dataset:
             known=dict(head.known),
             digest=contract.digest,
             splits=ordered_splits(table),
+            objects=head.objects,
+            fold=head.fold,
             _table=table,
         )
 
@@ -170,6 +187,13 @@ class Dataset:
         index = np.flatnonzero(masks != b"")
         return Truth(self.folder, index, masks[index]) if len(index) else None
 
+    def object_path(self, item: str) -> Path | None:
+        """The file that numbers the objects of an item, or None if the data set has none for it."""
+        if self.objects is None:
+            return None
+        path = self.folder / self.objects.folder / f"{item}.png"
+        return path if path.is_file() else None
+
     def _rows(self, split: str) -> Array:
         if split not in self.splits:
             raise WrongUse(f"{self.folder / ITEMS}: no split {split!r}{nearest(split, list(self.splits))}")
@@ -204,6 +228,8 @@ def write_dataset(
     citation: str,
     tag_rule: float | None = None,
     known: Mapping[str, str] | None = None,
+    objects: Objects | None = None,
+    fold: Fold | None = None,
 ) -> None:
     """Write ``dataset.yaml`` and ``items.csv``; what is written can be opened, or nothing is written.
 
@@ -223,6 +249,8 @@ def write_dataset(
         "citation": citation,
         "tag_rule": None if tag_rule is None else {"min_fraction": tag_rule},
         "splits": list(dict.fromkeys(row.split for row in rows)),
+        **({"objects": objects.model_dump()} if objects else {}),
+        **({"fold": fold.model_dump()} if fold else {}),
         "known": dict(known or {}),
     }
     head_text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,3 +258,9 @@ def _plainly(source: Iterable[T]) -> Iterator[T]:
 def item_side(items: Items) -> int:
     """The shorter side in pixels of the first item: the size at which a model is trained when nothing is cropped."""
     return min(image_size(items.path(0)))
+
+
+def batch_size(items: Items, pixels: int) -> int:
+    """How many items at a time hold at most ``pixels``, judged by the largest; at least 1 and at most 64."""
+    largest = max((math.prod(image_size(items.path(i))) for i in range(len(items))), default=1)
+    return max(1, min(64, pixels // largest))

@@ -13,7 +13,8 @@ from eosin.core.errors import EosinError, WrongUse
 from eosin.data.check import check
 from eosin.data.dataset import Dataset
 from eosin.data.formats import import_dataset
-from eosin.data.formats.folder import label_of
+from eosin.data.formats._common import coloured, label_of, unlabelled
+from oracles.colours import least
 
 SEEN = [0]
 
@@ -55,6 +56,16 @@ def errors(dataset: Dataset) -> list[str]:
 )
 def test_labels_in_names(name: str, tags: tuple[int, ...] | None) -> None:
     assert label_of(name) == tags
+
+
+def test_names_without_their_labels() -> None:
+    for name, bare in (("387709-9108-71176-[1 0 0 1].png", "387709-9108-71176"), ("a.b[1].png", "a.b"), ("c.PNG", "c")):
+        assert unlabelled(name) == bare
+
+
+@pytest.mark.parametrize("count", range(2, 7))
+def test_class_colours_are_told_apart_by_every_eye(count: int) -> None:
+    assert least(coloured([f"c{index}" for index in range(count)]).colours)[0] >= 15
 
 
 def test_names_with_labels(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from eosin.core.errors import EosinError, WrongUse
 from eosin.data.check import check
 from eosin.data.dataset import Dataset
-from eosin.data.formats import glas, import_dataset
+from eosin.data.formats import _patches, import_dataset
+from eosin.data.split import split_dataset
 from eosin.slides.image import read_mask, read_rgb
 
 SIZE = (48, 100)  # height, width: patches of 32 every 16 px have 2 x 6 places, the last column shifted to the border
@@ -144,6 +145,73 @@ def test_both_forms_agree(official: Path, folders: Path, tmp_path: Path) -> None
         np.testing.assert_array_equal(one.tags, two.tags)
 
 
+def test_whole_images_keep_the_numbers_of_their_glands(official: Path, tmp_path: Path) -> None:
+    anno = next(official.rglob("testA_1_anno.bmp"))
+    Image.fromarray(
+        np.select([content("testA_1")[1] == 1, content("testA_1")[1] == 2], [200, 7]).astype(np.uint8)
+    ).save(anno)
+    data = imported(official, tmp_path / "d", val_patients="1")
+    assert data.objects is not None and (data.objects.tissue, data.objects.folder) == ("gland", "objects")
+    names = [str(name) for split in ("val", "test", "testb") for name in data.items(split).ids]
+    assert sorted(path.stem for path in (data.folder / "objects").iterdir()) == sorted(names)
+    for name in names:
+        path = data.object_path(name)
+        assert path is not None
+        np.testing.assert_array_equal(read_mask(path), content(name)[1], err_msg=name)
+    assert data.object_path(str(data.items("train").ids[0])) is None
+
+
+def test_numbers_of_the_folder_form(folders: Path, tmp_path: Path) -> None:
+    assert imported(folders, tmp_path / "none").objects is None
+    for split in ("train", "testA"):
+        (folders / split / "instances").mkdir()
+        for image in (folders / split / "images").iterdir():
+            Image.fromarray(content(image.stem)[1]).save(folders / split / "instances" / image.name)
+    data = imported(folders, tmp_path / "d")
+    path = data.object_path("testA_1")
+    assert path is not None and data.object_path(str(data.items("val").ids[0])) is not None
+    np.testing.assert_array_equal(read_mask(path), content("testA_1")[1])
+    Image.fromarray(content("testA_1")[1][:, ::-1].copy()).save(folders / "testA" / "instances" / "testA_1.png")
+    with pytest.raises(EosinError, match=r"instances/testA_1\.png: its glands are not those of the mask"):
+        imported(folders, tmp_path / "e")
+    (folders / "testA" / "instances" / "testA_1.png").unlink()
+    with pytest.raises(EosinError, match=r"instances/testA_1\.png: no such file"):
+        imported(folders, tmp_path / "e")
+
+
+def test_both_ways_makes_sound_folds(official: Path, tmp_path: Path) -> None:
+    data = imported(official, tmp_path / "d", cut="all")
+    train, whole, truth = data.items("train"), data.items("whole"), data.truth("whole")
+    assert data.splits == ("train", "whole") and truth is not None
+    assert set(whole.ids.tolist()) == set(PATIENTS) == set(train.parents.tolist()) and len(train) == 6 * 12
+    for index, name in enumerate(whole.ids.tolist()):
+        np.testing.assert_array_equal(read_rgb(whole.path(index)), content(name)[0])
+        np.testing.assert_array_equal(read_mask(truth.path(index)), content(name)[1] > 0)
+        assert data.object_path(name) is not None
+    assert data.known == {
+        "patient_overlap": "every image is here as patches and whole; make folds with eosin data split"
+    }
+    assert [(finding.level, finding.kind) for finding in check(data.folder)] == [("warning", "patient_overlap")]
+    for folder in split_dataset(data.folder, tmp_path / "folds", by="patient", folds=2, val=0):
+        fold = Dataset.open(folder)
+        assert not set(fold.items("train").patients.tolist()) & set(fold.items("test").patients.tolist())
+        assert not [finding for finding in check(folder) if finding.level == "error"]
+    with pytest.raises(WrongUse, match="val_patients: nothing is held out with cut=all"):
+        imported(official, tmp_path / "e", cut="all", val_patients="1")
+
+
+def test_masks_with_swapped_colours_are_refused(folders: Path, tmp_path: Path) -> None:
+    file = folders / "train" / "masks" / "train_2.png"
+    mask = Image.open(file)
+    mask.putpalette([64, 128, 0, 0, 64, 128])
+    mask.save(file)
+    imported(folders, tmp_path / "d")
+    mask.putpalette([0, 64, 128, 64, 128, 0])
+    mask.save(file)
+    with pytest.raises(EosinError, match=r"train_2\.png: palette index 0 \(rest\) has the colour of gland"):
+        imported(folders, tmp_path / "e")
+
+
 def test_the_official_overlap_is_declared(official: Path, tmp_path: Path) -> None:
     data = imported(official, tmp_path / "d", val_patients="1")
     assert data.known == {"patient_overlap": "official split"} and data.tag_rule == 0.05
@@ -198,12 +266,12 @@ def test_a_table_without_its_columns(folders: Path, tmp_path: Path) -> None:
 
 def test_the_counts_of_the_papers(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """9,703 patches at 112/56, counted by the importer; their pixels are not encoded here, to be quick."""
-    monkeypatch.setattr(glas, "png_bytes", lambda pixels, classes=None: b"")
+    monkeypatch.setattr(_patches, "png_bytes", lambda pixels, classes=None: b"")
     data = import_dataset("glas", real_data / "glas", tmp_path / "d", {"val_fraction": 0})
     tags = [tuple(row) for row in data.items("train").tags.astype(int).tolist()]
     counts = {kind: tags.count(kind) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))}
     assert (len(tags), counts) == (9703, {(1, 1): 6956, (1, 0): 1624, (0, 1): 1123, (0, 0): 0})
-    assert data.splits == ("train", "test") and len(data.items("test")) == 60
+    assert data.splits == ("train", "test") and len(data.items("test")) == 60 and data.objects is not None
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from eosin.data.formats import import_dataset, importers
 
 def test_formats_are_found_by_their_files() -> None:
     found = importers()
-    assert {"folder", "glas"} <= set(found)
+    assert {"bcss", "ebhi", "folder", "glas", "luad", "prog", "wsss4luad"} == set(found)
     for importer in found.values():
         assert "\n" not in importer.DESCRIPTION and issubclass(importer.Options, BaseModel)
         assert all(field.description for field in importer.Options.model_fields.values())

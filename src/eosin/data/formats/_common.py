@@ -1,11 +1,11 @@
-"""What importers share: finding images, holding out patients, names and colours."""
+"""What importers share: finding images, their parts and partners, labels in names, holding out patients, colours."""
 
 from __future__ import annotations
 
 import colorsys
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,16 +14,33 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from eosin.core.classes import Classes, Tissue
-from eosin.core.errors import WrongUse
-from eosin.slides.image import read_mask
+from eosin.core.errors import EosinError, WrongUse
+from eosin.data.dataset import Row
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+Array = np.ndarray
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
-# Okabe and Ito's colours, told apart by colour-blind eyes and against pink and violet; black and yellow left out.
-_COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (86, 180, 233), (204, 121, 167))
+# Where tags are cut from masks, a class is present if it covers more than this share of the pixels, as in OEEM.
+MIN_FRACTION = 0.05
+
+GLANDS = Classes(tissues=(Tissue(name="rest", colour=(0, 130, 200)), Tissue(name="gland", colour=(245, 130, 48))))
+
+# How releases spell the parts, apart from capitals and a number before a dot, as in ``2.validation``.
+_PARTS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_LABEL = re.compile(r"\[([01][01 ,_]*)\](?=\.[A-Za-z]+$)")
+_TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
+
+# Okabe and Ito's blue, orange, green and sky, with a red and an aubergine between: any two of them are 17 or more in
+# CIEDE2000 apart, to normal, protan and deutan eyes.
+_COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (175, 25, 0), (86, 180, 233), (75, 0, 50))
 
 
 def _commas(value: object) -> object:
@@ -46,6 +63,124 @@ def images_below(folder: Path) -> list[Path]:
 def natural(path: Path) -> list[tuple[int, str]]:
     """A sorting key that reads digits as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
+
+
+def label_of(name: str) -> tuple[int, ...] | None:
+    """The tags in a file name's last brackets, or None: ``"a-[1, 0, 0].png"`` is ``(1, 0, 0)``."""
+    found = _LABEL.search(name)
+    return tuple(int(digit) for digit in found[1] if digit in "01") if found else None
+
+
+def unlabelled(name: str) -> str:
+    """A file name without its label and its ending: ``"a-[1, 0, 0].png"`` is ``"a"``."""
+    return Path(_LABEL.sub("", name)).stem.rstrip("-_ ")
+
+
+def named_tags(image: Path, classes: int) -> tuple[int, ...]:
+    """The tags in an image's name.
+
+    Raises:
+        EosinError: if there are none, or not one for each class.
+    """
+    tags = label_of(image.name)
+    if tags is None:
+        raise EosinError(
+            f"{image}: no label such as [{'1' * classes}] before the ending, as other files have; rename it"
+        )
+    if len(tags) != classes:
+        raise EosinError(f"{image}: {len(tags)} digits in the label for {classes} classes; correct one of the two")
+    return tags
+
+
+def parts(source: Path) -> dict[str, Path]:
+    """The folders of ``train``, ``val`` and ``test`` that are there, however spelt, in the source or one level below.
+
+    Raises:
+        EosinError: if there is none, or one of them twice.
+    """
+    for root in (source, *sorted(folder for folder in source.iterdir() if folder.is_dir())):
+        found: dict[str, Path] = {}
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            spelt = re.sub(r"^\d+\.\s*", "", folder.name.lower())
+            part = next((part for part, names in _PARTS.items() if spelt in names), None)
+            if part in found:
+                raise EosinError(f"{folder}: is {part!r} and so is {found[part].name!r}; remove one of the two")
+            if part is not None:
+                found[part] = folder
+        if found:
+            return found
+    raise EosinError(f"{source}: no folder train, val or test in it; give the folder that holds them")
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The subfolder of the first name that is there, or None; capitals, blanks, - and _ are all one."""
+    spelt = {re.sub("[-_]", " ", path.name.lower()): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    return next((spelt[name] for name in names if name in spelt), None)
+
+
+def image_folder(folder: Path) -> Path | None:
+    """Where a part keeps its images, if in a subfolder."""
+    return subfolder(folder, "img", "images", "image")
+
+
+def mask_folder(folder: Path) -> Path | None:
+    """Where a part keeps its masks, if it has any."""
+    return subfolder(folder, "mask", "masks", "label", "labels")
+
+
+def partners(images: Sequence[Path], folder: Path) -> list[Path]:
+    """The file of the same stem in another folder, for each image.
+
+    Raises:
+        EosinError: if an image has none.
+    """
+    files = {path.stem: path for path in images_below(folder)}
+    for image in images:
+        if image.stem not in files:
+            raise EosinError(f"{image}: no mask of this name in {folder}; add it or remove the image")
+    return [files[image.stem] for image in images]
+
+
+def masked(folder: Path) -> list[tuple[Path, Path]]:
+    """The images of a validation or test part with their masks.
+
+    Raises:
+        EosinError: if there are no images, or one has no mask.
+    """
+    inside, masks = image_folder(folder), mask_folder(folder)
+    images = [] if inside is None else images_below(inside)
+    if masks is None or not images:
+        raise EosinError(f"{folder}: needs subfolders img and mask with images in them; copy it again from its source")
+    return list(zip(images, partners(images, masks), strict=True))
+
+
+def tagged(folder: Path) -> list[Path]:
+    """The images of a training part, which have their labels in their names.
+
+    Raises:
+        EosinError: if there are none.
+    """
+    images = images_below(image_folder(folder) or folder)
+    if not images:
+        raise EosinError(f"{folder}: no images in it; copy it again from its source")
+    return images
+
+
+def tcga_patient(name: str) -> str:
+    """The patient in a TCGA barcode, its first three fields; empty if the name does not begin with one."""
+    found = _TCGA.match(name)
+    return found[0] if found else ""
+
+
+def overlaps(rows: Iterable[Row], reason: str) -> dict[str, str]:
+    """What ``known`` must declare: patients, slides or parent images that are in two splits, with the reason."""
+    rows = list(rows)
+    found = {}
+    for column in ("patient", "slide", "parent"):
+        pairs = {(getattr(row, column), row.split) for row in rows if getattr(row, column)}
+        if len(pairs) > len({name for name, _ in pairs}):
+            found[f"{column}_overlap"] = reason
+    return found
 
 
 def coloured(names: Sequence[str], ignore: int = 255) -> Classes:
@@ -92,10 +227,10 @@ def safe_id(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_-.") or "item"
 
 
-def mask_shares(path: Path, classes: int) -> np.ndarray:
-    """Share of each class in a mask file, float64 ``[K]``."""
-    mask = read_mask(path)
-    return np.bincount(mask.ravel(), minlength=256)[:classes] / mask.size
+def present(mask: Array, classes: int, above: float = 0.0) -> tuple[int, ...]:
+    """Tags of a mask: 1 for each class that covers more than a share of the pixels, white ones included."""
+    shares = np.bincount(mask.ravel(), minlength=256)[:classes] / mask.size
+    return tuple(int(share > above) for share in shares)
 
 
 def in_threads(work: Callable[[T], R], things: Sequence[T], progress: Callable[[int, int], None]) -> Iterator[R]:

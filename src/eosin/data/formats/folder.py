@@ -16,20 +16,33 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from eosin.core.artifact import atomic_folder
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.data.dataset import Row, write_dataset
-from eosin.data.formats._common import Names, coloured, held_out, images_below, in_threads, mask_shares, safe_id
+from eosin.data.formats._common import (
+    Names,
+    coloured,
+    held_out,
+    image_folder,
+    images_below,
+    in_threads,
+    label_of,
+    mask_folder,
+    named_tags,
+    partners,
+    present,
+    safe_id,
+    unlabelled,
+)
+from eosin.slides.image import read_mask
 
 DESCRIPTION = "your own patches: labels.csv, labels in file names as [1 0 1], or one folder per class"
 
 TABLE = "labels.csv"
 _COLUMNS = ("image", "split", "mask", "patient", "slide")
-_LABEL = re.compile(r"\[([01][01 ,_]*)\](?=\.[A-Za-z]+$)")
 _TAG = {"1": 1, "0": 0, "": None}
 
 Tags = tuple[int | None, ...]
@@ -100,12 +113,6 @@ def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int
         )
 
 
-def label_of(name: str) -> tuple[int, ...] | None:
-    """The tags in a file name's last brackets, or None: ``"a-[1, 0, 0].png"`` is ``(1, 0, 0)``."""
-    found = _LABEL.search(name)
-    return tuple(int(digit) for digit in found[1] if digit in "01") if found else None
-
-
 def _training(source: Path, options: Options) -> tuple[Sequence[str], list[_Item]]:
     """Class names and training items by whichever form the source has."""
     table = source / TABLE if source.is_dir() else source
@@ -118,19 +125,8 @@ def _training(source: Path, options: Options) -> tuple[Sequence[str], list[_Item
     if any(label_of(image.name) for image in images):
         if not options.classes:
             raise WrongUse(f"{images[0].name}: what do the digits mean? give the option classes=first,second,...")
-        return options.classes, [_Item(image, _named(image, len(options.classes))) for image in images]
+        return options.classes, [_Item(image, named_tags(image, len(options.classes))) for image in images]
     return _from_folders(source, images, options.classes)
-
-
-def _named(image: Path, classes: int) -> tuple[int, ...]:
-    tags = label_of(image.name)
-    if tags is None:
-        raise EosinError(
-            f"{image}: no label such as [{'1' * classes}] before the ending, as other files have; rename it"
-        )
-    if len(tags) != classes:
-        raise EosinError(f"{image}: {len(tags)} digits in the label for {classes} classes; correct one of the two")
-    return tags
 
 
 def _from_folders(source: Path, images: Sequence[Path], wanted: Sequence[str]) -> tuple[Sequence[str], list[_Item]]:
@@ -191,23 +187,17 @@ def _labelled(split: str, folder: Path, classes: int) -> list[_Item]:
     folder = folder.resolve()
     if not folder.is_dir():
         raise EosinError(f"{folder}: no such folder; correct the option {split}")
-    image_folder, mask_folder = _either(folder, "img", "images"), _either(folder, "mask", "masks")
-    masks = {} if mask_folder is None else {path.stem: path for path in images_below(mask_folder)}
+    images, apart = images_below(image_folder(folder) or folder), mask_folder(folder)
+    masks = [None] * len(images) if apart is None else partners(images, apart)
     items = []
-    for image in images_below(image_folder or folder):
-        if mask_folder is not None and image.stem not in masks:
-            raise EosinError(f"{image}: no mask of this name in {mask_folder}; add it or remove the image")
-        tags: Tags | None = _named(image, classes) if label_of(image.name) else None
-        if tags is None and mask_folder is None:
+    for image, mask in zip(images, masks, strict=True):
+        tags: Tags | None = named_tags(image, classes) if label_of(image.name) else None
+        if tags is None and mask is None:
             tags = (None,) * classes
-        items.append(_Item(image, tags, split=split, mask=masks.get(image.stem)))
+        items.append(_Item(image, tags, split=split, mask=mask))
     if not items:
         raise EosinError(f"{folder}: no images in it; put them into {folder / 'img'}")
     return items
-
-
-def _either(folder: Path, *names: str) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
 def _with_patient(item: _Item, root: Path, pattern: str) -> _Item:
@@ -234,8 +224,7 @@ def _with_tags(classes: Classes, item: _Item) -> _Item:
     """Where a labelled image has no label in its name, a class is present if the mask has a pixel of it."""
     if item.tags is not None or item.mask is None:
         return item
-    shares = mask_shares(item.mask, len(classes))
-    return replace(item, tags=tuple(int(present) for present in np.asarray(shares > 0)))
+    return replace(item, tags=present(read_mask(item.mask), len(classes)))
 
 
 def _rows(items: Sequence[_Item], root: Path) -> list[Row]:
@@ -243,7 +232,7 @@ def _rows(items: Sequence[_Item], root: Path) -> list[Row]:
     rows = []
     for item in items:
         inside = item.image.relative_to(root) if item.image.is_relative_to(root) else Path(item.split, item.image.name)
-        stem = safe_id("_".join((*inside.parent.parts, _LABEL.sub("", inside.name).removesuffix(inside.suffix))))
+        stem = safe_id("_".join((*inside.parent.parts, unlabelled(inside.name))))
         name = next(name for k in range(1, len(items) + 2) if (name := stem if k == 1 else f"{stem}-{k}") not in taken)
         taken.add(name)
         row = Row(

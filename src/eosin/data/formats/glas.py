@@ -10,7 +10,6 @@ images stay whole: the split ``test`` is test A, ``testb`` is test B where the s
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +19,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.core.artifact import atomic_folder
-from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError, WrongUse
+from eosin.data.contract import Objects
 from eosin.data.dataset import Row, write_dataset
-from eosin.data.formats._common import Names, held_out, in_threads, natural
-from eosin.slides.image import png_bytes, read_mask, read_rgb
+from eosin.data.formats._common import GLANDS, MIN_FRACTION, Names, held_out, in_threads, natural
+from eosin.data.formats._masks import BLACK_WHITE, Coding, read_coded
+from eosin.data.formats._patches import BOTH_WAYS, Cut, Picture, grid, write_objects, write_patches, write_whole
+from eosin.slides.image import read_mask
 
 DESCRIPTION = "GlaS colon glands: official .bmp files, or folders of images and masks; cut into tagged patches"
 
-CLASSES = Classes(tissues=(Tissue(name="rest", colour=(0, 130, 200)), Tissue(name="gland", colour=(245, 130, 48))))
 MPP = 0.62005
-MIN_FRACTION = 0.05
+OBJECTS = Objects(tissue="gland", folder="objects")
+# Every number above 0 is a gland; the colours are those of OEEM, which others swap.
+CODING = Coding(
+    classes=GLANDS,
+    palettes=(((64, 128, 0), (0, 64, 128)), BLACK_WHITE),
+    numbers=({value: min(value, 1) for value in range(256)},),
+)
 LICENCE = "GlaS contest terms: research only, no commercial use, cite both papers"
 CITATION = (
     "K. Sirinukunwattana et al., Gland segmentation in colon histology images: The GlaS challenge contest, Medical "
@@ -51,6 +57,7 @@ class Options(BaseModel):
 
     tile: int = Field(default=112, ge=16, description="side of a training patch in pixels")
     stride: int = Field(default=56, ge=1, description="step between patches; the last row and column meet the border")
+    cut: Cut = Field(default="train", description="all: each image as patches and whole, for folds")
     val_fraction: float = Field(default=0.2, ge=0, lt=1, description="share of the training images, by patient")
     val_patients: Names = Field(default=(), description="these patients instead of a share, as 1,5,13")
     seed: int = Field(default=0, ge=0, description="which patients are held out")
@@ -65,6 +72,7 @@ class _Image:
     patient: str
     image: Path
     mask: Path
+    instances: Path | None
 
 
 def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int], None]) -> None:
@@ -77,20 +85,18 @@ def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int
     images = sorted(_images(source), key=lambda image: natural(Path(image.name)))
     val = _validation(images, options)
     with atomic_folder(dest) as folder:
-        for split in {"val", *(image.split for image in images)}:
-            for kind in ("images", "masks"):
-                (folder / split / kind).mkdir(parents=True)
         rows = [row for some in in_threads(partial(_write, folder, val, options), images, progress) for row in some]
         write_dataset(
             folder,
             name="glas",
-            classes=CLASSES,
+            classes=GLANDS,
             rows=rows,
             mpp=MPP,
             licence=LICENCE,
             citation=CITATION,
             tag_rule=MIN_FRACTION,
-            known={"patient_overlap": "official split"} if _overlap(images) else None,
+            known=_known(images, options),
+            objects=OBJECTS if (folder / OBJECTS.folder).is_dir() else None,
         )
 
 
@@ -127,17 +133,22 @@ def _of_folder(table: Path, record: dict[str, str]) -> _Image:
     files = [part / "images" / f"{name}{suffix}" for suffix in (".jpg", ".png", ".bmp")]
     image = next((file for file in files if file.is_file()), files[0])
     split = _split(table, name, record["split"])
-    return _Image(name, split, record["patient"], image, part / "masks" / f"{name}.png")
+    mask, numbers = part / "masks" / f"{name}.png", part / "instances"
+    return _Image(name, split, record["patient"], image, mask, numbers / mask.name if numbers.is_dir() else None)
 
 
 def _official(table: Path, record: dict[str, str]) -> _Image:
     name = record["name"]
-    files = table.parent / f"{name}.bmp", table.parent / f"{name}_anno.bmp"
-    return _Image(name, _split(table, name, name.partition("_")[0]), record["patient ID"], *files)
+    image, numbers = table.parent / f"{name}.bmp", table.parent / f"{name}_anno.bmp"
+    return _Image(name, _split(table, name, name.partition("_")[0]), record["patient ID"], image, numbers, numbers)
 
 
 def _validation(images: list[_Image], options: Options) -> set[str]:
     """The patients whose training images are held out."""
+    if options.cut == "all":
+        if options.val_patients:
+            raise WrongUse("val_patients: nothing is held out with cut=all; leave it out, make folds with data split")
+        return set()
     patients = [image.patient for image in images if image.split == "train"]
     for patient in options.val_patients:
         if patient not in patients:
@@ -146,67 +157,33 @@ def _validation(images: list[_Image], options: Options) -> set[str]:
     return set(options.val_patients) or held_out(patients, options.val_fraction, options.seed)
 
 
-def _overlap(images: list[_Image]) -> bool:
-    """Whether a patient is in two official parts."""
-    return len({(image.patient, image.split) for image in images}) > len({image.patient for image in images})
+def _known(images: list[_Image], options: Options) -> dict[str, str]:
+    """What is true of the official split, or of images that are there both ways."""
+    if options.cut == "all":
+        return {"patient_overlap": BOTH_WAYS}
+    overlap = len({(image.patient, image.split) for image in images}) > len({image.patient for image in images})
+    return {"patient_overlap": "official split"} if overlap else {}
 
 
 def _write(folder: Path, val: set[str], options: Options, source: _Image) -> list[Row]:
-    """Write the patches of a training image, or one whole image; return their rows."""
-    pixels, mask = read_rgb(source.image), (read_mask(source.mask) > 0).astype(np.uint8)
-    if pixels.shape[:2] != mask.shape:
-        sizes = f"{mask.shape[1]} x {mask.shape[0]} px where its image has {pixels.shape[1]} x {pixels.shape[0]}"
-        raise EosinError(f"{source.mask}: {sizes}; take both from the same release")
-    if source.split == "train" and source.patient not in val:
-        return _cut(folder, options, source, pixels, mask)
-    split = "val" if source.split == "train" else source.split
-    image_name = f"{split}/images/{source.name}{source.image.suffix}"
-    shutil.copyfile(source.image, folder / image_name)
-    mask_name = f"{split}/masks/{source.name}.png"
-    (folder / mask_name).write_bytes(png_bytes(mask, CLASSES))
-    row = Row(
-        id=source.name,
-        split=split,
-        image=image_name,
-        mask=mask_name,
-        patient=source.patient,
-        tags=_tags(mask),
-        origin=source.image.name,
-    )
-    return [row]
-
-
-def _cut(folder: Path, options: Options, source: _Image, pixels: Array, mask: Array) -> list[Row]:
-    from eosin.core.tiling import origins  # needs torch: not while formats are listed
-
-    side = options.tile
-    if side > min(mask.shape):
-        sizes = f"{mask.shape[1]} x {mask.shape[0]} px are less than a patch of {side} px"
-        raise EosinError(f"{source.image}: {sizes}; choose a smaller tile")
+    """Write the patches of a training image, or one whole image, or both; return their rows."""
+    picture = Picture.of(source.name, source.image, source.mask, read_coded(source.mask, CODING), source.patient)
+    patched = options.cut == "all" or (source.split == "train" and source.patient not in val)
     rows = []
-    for y in origins(mask.shape[0], side, options.stride):
-        for x in origins(mask.shape[1], side, options.stride):
-            name = f"{source.name}_{y:04d}_{x:04d}"
-            patch = mask[y : y + side, x : x + side]
-            image_name, mask_name = f"train/images/{name}.png", f"train/masks/{name}.png"
-            (folder / image_name).write_bytes(png_bytes(pixels[y : y + side, x : x + side]))
-            (folder / mask_name).write_bytes(png_bytes(patch, CLASSES))
-            row = Row(
-                id=name,
-                split="train",
-                image=image_name,
-                mask=mask_name,
-                patient=source.patient,
-                tags=_tags(patch),
-                parent=source.name,
-                x=x,
-                y=y,
-                origin=source.image.name,
-            )
-            rows.append(row)
+    if patched:
+        places = grid(picture, options.tile, options.stride)
+        rows = write_patches(folder, "train", picture, places, options.tile, GLANDS)
+    if options.cut == "all" or not patched:
+        split = "whole" if options.cut == "all" else "val" if source.split == "train" else source.split
+        rows.append(write_whole(folder, split, picture, GLANDS))
+        if source.instances is not None:
+            write_objects(folder, OBJECTS, source.name, _instances(source.instances, picture))
     return rows
 
 
-def _tags(mask: Array) -> tuple[int, ...]:
-    shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
-    return tuple(int(share > MIN_FRACTION) for share in shares)
+def _instances(file: Path, picture: Picture) -> Array:
+    """The numbers of the glands, which must be where the mask has gland."""
+    instances = read_mask(file)
+    if instances.shape != picture.mask.shape or ((instances > 0) != (picture.mask > 0)).any():
+        raise EosinError(f"{file}: its glands are not those of the mask; take both from the same release")
+    return instances
