@@ -15,12 +15,13 @@ _compat.install()
 _HOMES = {
     "Dataset": "eosin.data.dataset",
     "Predictor": "eosin.predictor.predictor",
+    "compare": "eosin.verbs.compare",
     "demo": "eosin.verbs",
     "predict": "eosin.verbs",
     "run": "eosin.verbs",
     "score": "eosin.verbs",
 }
-__all__ = ["Dataset", "Predictor", "demo", "predict", "run", "score"]
+__all__ = ["Dataset", "Predictor", "compare", "demo", "predict", "run", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from eosin.core.errors import WrongUse, nearest
 from eosin.core.fingerprint import digest
@@ -42,8 +43,10 @@ class Claim(BaseModel):
 
     source: str
     protocol: str
+    uses_truth: bool = False
     miou: float | None = None
     dice: float | None = None
+    accuracy: float | None = None
     iou: dict[str, float] = {}
 
 
@@ -86,6 +89,60 @@ class Recipe(BaseModel):
             raise WrongUse(f"fit.{step}: expected keys and values, not {own!r}")
         common = {k: v for k, v in self.fit.items() if k in FitSpec.model_fields}
         return validated(FitSpec, merged(common, own), f"fit.{step}")
+
+
+class AblationRow(BaseModel):
+    """One row of an ablation: its name, what it sets (dotted keys and values), and what was published for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    set: dict[str, Any] = {}
+    claim: Claim | None = None
+
+
+class Ablation(BaseModel):
+    """The rows of an ablation table over one recipe.
+
+    Attributes:
+        base: the recipe that the rows change: a shipped name or a YAML file.
+        rows: the arms; the first is the baseline.
+        layout: ``alone``: each row changes the base by itself; ``cumulative``: each row keeps what those above it set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    rows: tuple[AblationRow, ...] = Field(min_length=1)
+    layout: Literal["alone", "cumulative"] = "alone"
+
+    @field_validator("rows")
+    @classmethod
+    def _distinct(cls, rows: tuple[AblationRow, ...]) -> tuple[AblationRow, ...]:
+        names = [row.name for row in rows]
+        if len(set(names)) < len(names):
+            raise ValueError("two rows have the same name")
+        return rows
+
+    def overrides(self, row: int) -> list[str]:
+        """The ``key=value`` texts of a row, values as JSON, which is YAML too."""
+        above = self.rows[: row + 1] if self.layout == "cumulative" else self.rows[row : row + 1]
+        return [f"{key}={json.dumps(value)}" for part in above for key, value in part.set.items()]
+
+
+def load_ablation(path: Path) -> Ablation:
+    """Read an ablation file.
+
+    Raises:
+        WrongUse: if it cannot be read or a key is not known, in one line.
+    """
+    if not path.is_file():
+        raise WrongUse(f"{path}: no such ablation file")
+    try:
+        values = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise WrongUse(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    return validated(Ablation, values, str(path))
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_items_stand_alone_unless_they_are_merged(tmp_path: Path, device: Device
 
 @pytest.mark.parametrize("batch", [64, 2])
 def test_neighbours_are_merged(tmp_path: Path, device: Device, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label, "BATCH", batch)
+    monkeypatch.setattr(label, "PIXELS", batch * 6 * 8)
     images = [noise(6, 8, seed=i) for i in range(7)]
     # Far from the parent's corner; overlaps of two, three and more, one item apart from all.
     places = [(0, 0), (4, 0), (0, 3), (4, 3), (8, 6), (2, 1), (100, 0)]
@@ -143,7 +143,7 @@ def test_merged_maps_are_averaged_not_added_up(tmp_path: Path, device: Device) -
 def test_items_are_streamed_in_batches_of_one_size(
     tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(label, "BATCH", 3)
+    monkeypatch.setattr(label, "PIXELS", 3 * 6 * 6)
     images = [noise(6, 6, seed=i) for i in range(5)] + [noise(4, 6, seed=9)]
     learner = Pixels()
     drawn(write_items(tmp_path, images, TAGS[:6]), device, merge=False, learner=learner)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from eosin.core.artifact import write_json
 from eosin.core.classes import Classes, Tissue
+from eosin.data.contract import Objects
 from eosin.data.dataset import Dataset, Row, write_dataset
 from eosin.metrics.confusion import count_pixels
 from eosin.metrics.protocols import Strict, Subject, tags_entry
@@ -72,10 +73,13 @@ def make_data(folder: Path, *, truth: bool, side: int = 24, items: int = 15, nam
         citation="Nobody et al. 2024, https://example.org/paper",
         tag_rule=0.02,
         known={"patient_overlap": "official split"},
+        objects=Objects(tissue="tumour", folder="objects"),
     )
 
 
-def make_run(root: Path, *, truth: bool = True, seed: int = 0, side: int = 24, skill: float = 0.9) -> FakeRun:
+def make_run(
+    root: Path, *, truth: bool = True, seed: int = 0, side: int = 24, skill: float = 0.9, labels: bool = False
+) -> FakeRun:
     """A finished run: zoning (a classifier), pseudo masks, segmenter; the two scored on val and test.
 
     Args:
@@ -84,6 +88,7 @@ def make_run(root: Path, *, truth: bool = True, seed: int = 0, side: int = 24, s
         seed: of the run; changes the predictions.
         side: of the items in pixels.
         skill: the share of blocks that are predicted rightly, for the best item.
+        labels: whether the pseudo masks of val and test, drawn by the items' tags, were scored, too.
     """
     data, run = root / "data", root / f"run-{seed}"
     if not data.exists():
@@ -98,9 +103,8 @@ def make_run(root: Path, *, truth: bool = True, seed: int = 0, side: int = 24, s
     train = dataset.items("train")
     for i, item in enumerate(train.ids):
         _save(run / "steps" / "pseudo" / "masks" / f"{item}.png", np.full((side, side), 255 if i % 4 else 1, np.uint8))
-    scores = [
-        _score(dataset, run, step, split, seed, skill) for step in ("zoning", "segmenter") for split in ("val", "test")
-    ]
+    scored = ("zoning", "pseudo", "segmenter") if labels else ("zoning", "segmenter")
+    scores = [_score(dataset, run, step, split, seed, skill) for step in scored for split in ("val", "test")]
     write_json(run / "scores.json", scores)
     write_json(run / "provenance.json", _provenance(dataset, seed))
     return FakeRun(run, data)
@@ -138,8 +142,62 @@ def _score(dataset: Dataset, run: Path, step: str, split: str, seed: int, skill:
             counts.append(count_pixels(predicted, true, len(CLASSES)))
         _save(run / "predictions" / step / split / f"{item}.png", predicted)
     if truth is not None:
-        return protocol.score_entry(subject, np.stack(counts), items.patients)
+        entry = protocol.score_entry(subject, np.stack(counts), items.patients)
+        return {**entry, "uses_truth": step == "pseudo", **_more(entry, split)}
     return tags_entry(subject, CLASSES, draw.random(items.tags.shape), items.tags)
+
+
+def _more(entry: Any, split: str) -> dict[str, Any]:
+    """What is scored beside the confusion matrix; round numbers that are told apart when they are read again."""
+    iou = entry["iou"]
+    distance = {name: 40 * (1 - value) for name, value in iou.items()}
+    counted = {name: 15 - k for k, name in enumerate(iou)}
+    bins = [{"from": k / 15, "to": (k + 1) / 15, "confidence": None, "accuracy": None, "pixels": 0} for k in range(15)]
+    for k in range(5, 15):
+        bins[k] |= {"confidence": (k + 0.6) / 15, "accuracy": 0.11 + (k + 0.6) / 19, "pixels": 3**k}
+    fitted = split == "val"
+    return {
+        "ci95": {**entry["ci95"], "iou": {name: [0.9 * value, 0.5 + 0.5 * value] for name, value in iou.items()}},
+        "boundary": {
+            "width_px": 2,
+            "iou": {name: 0.7 * value for name, value in iou.items()},
+            "miou": 0.7 * entry["miou"],
+            "hd": {name: 2 * value for name, value in distance.items()},
+            "hd95": distance,
+            "hd_um": {name: value for name, value in distance.items()},
+            "hd95_um": {name: value / 2 for name, value in distance.items()},
+            "images": counted,
+            "empty": {name: k for k, name in enumerate(iou)},
+        },
+        "objects": {
+            "f1": 0.8125,
+            "dice": 0.7725,
+            "hausdorff": 31.25,
+            "hausdorff_um": 15.625,
+            "truth": 1234,
+            "predicted": 1301,
+            "images": 15,
+        },
+        "calibration": {
+            "temperature": 1.375,
+            "ece": 0.0825,
+            "ece_tempered": None if fitted else 0.0215,
+            "bins": bins,
+        },
+    }
+
+
+def add_suspects(made: FakeRun) -> None:
+    """What ``eosin report RUN --masks`` writes: the tags of the training images, the most doubtful first."""
+    ids = Dataset.open(made.data).items("train").ids
+    items = [
+        {"id": str(name), "class": "stroma", "tag": k % 2, "score": 0.95 - k / 20 if k % 2 == 0 else k / 40}
+        for k, name in enumerate(ids)
+    ]
+    for item in items:
+        item["doubt"] = abs(item["score"] - item["tag"])
+    items.sort(key=lambda item: -item["doubt"])
+    write_json(made.run / "suspects" / "suspects.json", {"schema": 1, "step": "zoning", "folds": 5, "items": items})
 
 
 def _journal(truth: bool) -> list[dict[str, Any]]:
@@ -182,9 +240,12 @@ def _provenance(dataset: Dataset, seed: int) -> dict[str, Any]:
             "folder": str(dataset.folder),
             "licence": dataset.licence,
             "citation": dataset.citation,
+            "fold": {"number": 2, "of": 5, "source": "ab" * 32},
         },
         "recipe_digest": f"{seed}" * 64,
         "method": "cam",
+        "final": "segmenter",
+        "peak_memory_mb": 1834.5,
         "started": "2024-05-01T10:00:00+00:00",
         "wall_s": 600.0 + 60 * seed,
         "cpu_s": 1150.0,

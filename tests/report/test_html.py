@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,38 +17,7 @@ from eosin.core.artifact import write_json
 from eosin.core.errors import EosinError
 from eosin.report.html import write_report
 from report.fake_run import CLASSES, FakeRun, make_run
-
-VOID = {"meta", "link", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Parses strictly: every element is closed in order. Keeps elements, texts and images."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(self.source)
-        assert not self._open, f"never closed: {self._open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(set(names)) == len(names), f"{tag} has an attribute twice"
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self._open or self._open[-1] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
+from report.page import Page
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +57,9 @@ def test_loads_nothing_and_runs_nothing(full: tuple[FakeRun, Page]) -> None:
 
 
 def test_images_are_inline_pictures_with_words(full: tuple[FakeRun, Page]) -> None:
-    run, page = full
+    _, page = full
     images = page.all("img")
-    assert len(images) == 12 * 3 + 6 * 2
+    assert len(images) == 12 * 4 + 6 * 2
     for image in images:
         kind, packed = image["src"].split(",", 1)
         assert kind == "data:image/jpeg;base64"
@@ -100,8 +68,7 @@ def test_images_are_inline_pictures_with_words(full: tuple[FakeRun, Page]) -> No
         assert image["alt"]
     assert any(re.match(r"Prediction of test-\d+: .*tumour \d", image["alt"]) for image in images)
     for svg in page.all("svg"):
-        assert svg["role"] == "img" and "ends at" in svg["aria-label"]
-    assert (run.run / "report.html").stat().st_size < 10_000_000
+        assert svg["role"] == "img" and re.search("ends at|sure", svg["aria-label"])
 
 
 def test_gallery_goes_from_worst_to_best(full: tuple[FakeRun, Page]) -> None:
@@ -156,7 +123,7 @@ def test_run_without_truth(tags: tuple[FakeRun, Page]) -> None:
     assert found in page.text
     assert "Without masks there is no confusion matrix." in page.text
     assert "There is no truth to judge them by." in page.text
-    assert len(page.all("img")) == 12 * 2 + 6 * 2
+    assert len(page.all("img")) == 12 * 3 + 6 * 2
     assert not any(image["alt"].startswith("Truth") for image in page.all("img"))
     assert "mIoU" not in page.text.replace("FwIoU", "")
 
@@ -307,7 +274,7 @@ def test_colours_can_be_read(full: tuple[FakeRun, Page], scheme: str) -> None:
     for pairs, least in ((texts, 4.5), (lines, 3.0)):
         for front, back in pairs:
             assert _contrast(_rgb(colours[front]), _rgb(colours[back])) >= least, (front, back)
-    for heat in ("hit", "miss"):
+    for heat in ("hit", "miss", "pair"):
         mixed = [0.55 * a + 0.45 * b for a, b in zip(_rgb(colours[heat]), _rgb(colours["tint"]), strict=True)]
         small = [0.86 * a + 0.14 * b for a, b in zip(_rgb(colours["ink"]), mixed, strict=True)]
         assert _contrast(small, mixed) >= 4.5, heat

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -16,6 +19,12 @@ from torch import Tensor, nn
 
 from eosin.core.errors import WrongUse
 from eosin.core.values import Batch
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 Precision = Literal["fp32", "bf16"]
 N = TypeVar("N", bound=nn.Module)
@@ -112,3 +121,22 @@ def cpu_seconds() -> float:
     """Processor time of this process and of the workers that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory this process has held so far: of the GPU where one is used, else resident; None if unknown."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    if resource is None:
+        return None
+    most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def energy_joules() -> float | None:
+    """What the processor packages have used so far; None where it cannot be read, which as a rule takes root."""
+    try:
+        counts = [int(path.read_text()) for path in sorted(Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"))]
+    except OSError:
+        return None
+    return sum(counts) / 1e6 if counts else None

@@ -13,12 +13,13 @@ from torch import Tensor
 from eosin.core.learner import Learner
 from eosin.core.tiling import blend
 from eosin.core.values import Batch
-from eosin.data.module import InOrder, LabelledView, WeakView, loader
+from eosin.data.module import InOrder, LabelledView, WeakView, batch_size, loader
 from eosin.engine.device import Device, workers
 from eosin.metrics.protocols import Protocol
 
 Predict = Callable[[Tensor], Tensor]
 BATCH = 64
+TAG_PIXELS = 16 * 256 * 256  # that are scored for tags at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +77,38 @@ def of_learner(learner: Learner, device: Device, autocast: bool) -> Predict:
     return predict
 
 
-def count_view(
-    predict: Predict,
-    view: LabelledView,
-    tiling: Tiling,
-    protocol: Protocol,
-    keep: Callable[[int, NDArray[np.uint8]], None] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count every labelled item by a protocol.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A predicted item: its position, probabilities ``[K, H, W]``, classes uint8 ``[H, W]``, truth likewise or None."""
 
-    Args:
-        predict: uint8 tiles to probabilities.
-        view: items with truth.
-        tiling: tile and margin.
-        protocol: makes predictions ready and counts them.
-        keep: called with each item's index and prediction uint8 ``[H, W]``.
-
-    Returns:
-        Indices int64 ``[N]`` and confusion matrices int64 ``[N, K, K]``.
-    """
-    indices, counts = [], []
-    for index, probabilities, truth in predict_view(predict, view, tiling):
-        prediction = protocol.prepare(probabilities).cpu()
-        if keep is not None:
-            keep(index, prediction.numpy())
-        if truth is not None:
-            indices.append(index)
-            counts.append(protocol.count(prediction, truth))
-    classes = len(protocol.classes)
-    matrices = np.stack(counts) if counts else np.empty((0, classes, classes), np.int64)
-    return np.asarray(indices, np.int64), matrices
+    index: int
+    probabilities: NDArray[np.float32]
+    prediction: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None
 
 
-def score_tags(learner: Learner, view: WeakView, device: Device, batch: int) -> NDArray[np.float32]:
+def predicted(predict: Predict, view: LabelledView, tiling: Tiling, protocol: Protocol) -> Iterator[Seen]:
+    """Predict every item of a view and make it ready by a protocol, which is shown truth only if it declares that."""
+    for index, maps, mask in predict_view(predict, view, tiling):
+        truth = None if mask is None else mask.numpy()
+        prediction = protocol.prepare(maps, truth if protocol.uses_truth else None).cpu().numpy()
+        yield Seen(index, maps.cpu().numpy(), prediction, truth)
+
+
+def count_view(predict: Predict, view: LabelledView, tiling: Tiling, protocol: Protocol) -> NDArray[np.int64]:
+    """The confusion matrix of all labelled items together, int64 ``[K, K]``, by a protocol."""
+    total: NDArray[np.int64] | None = None
+    for seen in predicted(predict, view, tiling, protocol):
+        if seen.truth is not None:
+            counts = protocol.count(seen.prediction, seen.truth)
+            total = counts if total is None else total + counts
+    return np.zeros((len(protocol.classes),) * 2, np.int64) if total is None else total
+
+
+def score_tags(learner: Learner, view: WeakView, device: Device) -> NDArray[np.float32]:
     """Tag scores of every item, float32 ``[N, K]`` in 0..1, in the order of the items."""
     learner.eval()
+    batch = batch_size(view.items, TAG_PIXELS)
     found = []
     for items in loader(view, InOrder(view.items, batch), workers(len(view))):
         with torch.inference_mode():

@@ -14,10 +14,7 @@ from eosin.engine.device import Device
 from eosin.engine.evaluate import Tiling, count_view, of_learner, score_tags
 from eosin.engine.loop import Judge
 from eosin.metrics.protocols import Protocol
-from eosin.metrics.scores import miou
 from eosin.metrics.tags import mean_average_precision
-
-BATCH = 16
 
 
 def judge_of(
@@ -52,15 +49,15 @@ def _unjudged(learner: Learner) -> dict[str, float]:
 
 def _by_masks(view: LabelledView, protocol: Protocol, tiling: Tiling, device: Device) -> Judge:
     def judge(learner: Learner) -> dict[str, float]:
-        _, counts = count_view(of_learner(learner, device, autocast=True), view, tiling, protocol)
-        return {"miou": float(miou(counts.sum(0)))}
+        counts = count_view(of_learner(learner, device, autocast=True), view, tiling, protocol)
+        return {"miou": protocol.miou(counts)}
 
     return judge
 
 
 def _by_tags(view: WeakView, device: Device) -> Judge:
     def judge(learner: Learner) -> dict[str, float]:
-        scores = score_tags(learner, view, device, BATCH)
+        scores = score_tags(learner, view, device)
         return {"tag_map": float(mean_average_precision(scores, view.items.tags))}
 
     return judge

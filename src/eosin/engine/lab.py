@@ -23,17 +23,18 @@ from eosin.core.learner import Learner
 from eosin.core.progress import Progress
 from eosin.core.tiling import stride
 from eosin.core.values import FitSpec, Selection
-from eosin.data.dataset import Dataset
-from eosin.data.module import LabelledView, WeakView, item_side
-from eosin.engine.device import open_device, seed_everything
-from eosin.engine.evaluate import Tiling, count_view, of_learner, score_tags
+from eosin.data.dataset import Dataset, Items
+from eosin.data.module import WeakView, item_side
+from eosin.engine.device import open_device, peak_memory_mb, seed_everything
+from eosin.engine.evaluate import Tiling, of_learner, score_tags
 from eosin.engine.export import Exported
 from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
 from eosin.engine.label import draw_masks
 from eosin.engine.loop import Fit
-from eosin.engine.steps import Steps
-from eosin.metrics.protocols import Subject, find_protocol, tags_entry
+from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worst_to_best
+from eosin.engine.steps import Step, Steps
+from eosin.metrics.protocols import Subject, find_protocol
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
 from eosin.recipe import Recipe
@@ -78,6 +79,7 @@ class EngineLab:
             raise EosinError(f"{self._dataset.folder}: no training item has a known tag; fill the class columns")
         self.trained: dict[str, Trained] = {}
         self._builds: dict[str, partial[Any]] = {}
+        self._rules: dict[str, tuple[Trained, Callable[[], MaskRule]]] = {}
 
     # -- the calls of a plan -------------------------------------------------------------------------------------
 
@@ -115,18 +117,15 @@ class EngineLab:
         """Draw a mask for every training item from the source's class maps and the item's tags."""
 
         def work(folder: Path) -> dict[str, Any]:
-            device = open_device(self.recipe.fit_spec(source.name).precision)
             shares = np.zeros(256, np.int64)
-            masks = folder / "masks"
-            masks.mkdir()
+            (folder / "masks").mkdir()
             advance = self.progress.start(name, len(self.items))
 
-            def keep(item: str, mask: NDArray[np.uint8]) -> None:
-                (masks / f"{item}.png").write_bytes(png_bytes(mask, self.classes))
-                shares[:] += np.bincount(mask.ravel(), minlength=256)
+            def count(mask: NDArray[np.uint8]) -> None:
                 advance(1, "")
+                shares[:] += np.bincount(mask.ravel(), minlength=256)
 
-            draw_masks(device.place(self._load(source)), rule(), self.items, device, keep)
+            self._draw(source, rule, self.items, folder / "masks", count)
             return {
                 "pixels": {c: int(shares[i]) for i, c in enumerate(self.classes.names)},
                 "ignored": int(shares[255]),
@@ -134,6 +133,7 @@ class EngineLab:
 
         settings = {"kind": "label", "rule": rule, "data": self._dataset.digest}
         step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work)
+        self._rules[name] = (source, rule)
         return self._issue(MaskSet(name, step.folder / "masks", step.digest))
 
     def truth(self) -> MaskSet:
@@ -177,43 +177,60 @@ class EngineLab:
         )
         return Artifact(name, step.folder, step.digest)
 
-    def score(self, source: Trained, split: str) -> None:
+    def score(self, source: Trained, split: str) -> Step:
         """Predict a split with a trained step, always in float32, and keep predictions, counts and the entry."""
         if split == "train" and self._place.supervision != "truth":
             raise EosinError("a method with supervision 'tags' asked to be scored on training masks; that is refused")
-        items, truth = self._dataset.items(split), self._dataset.truth(split)
-        subject = Subject(self._dataset.name, split, source.name, source.selection)
+        inputs = {source.name: source.digest}
+        temperature = None
+        if split != CALIBRATED_ON and CALIBRATED_ON in self._dataset.splits:
+            before = self.score(source, CALIBRATED_ON)
+            temperature = before.notes["entry"].get("calibration", {}).get("temperature")
+            inputs[f"score-{source.name}-{CALIBRATED_ON}"] = before.digest
+        task = Scoring(
+            self._dataset,
+            Subject(self._dataset.name, split, source.name, source.selection),
+            self.protocol(self.classes),
+            self.tiling,
+            temperature,
+        )
 
         def work(folder: Path) -> dict[str, Any]:
             device = open_device("fp32")
             learner = device.place(self._load(source))
-            view = LabelledView(items, truth, self.classes.ignore)
-            protocol = self.protocol(self.classes)
-
-            def keep(index: int, prediction: NDArray[np.uint8]) -> None:
-                (folder / f"{items.ids[index]}.png").write_bytes(png_bytes(prediction, self.classes))
-                advance(1, "")
-
-            advance = self.progress.start(f"score {source.name} on {split}", len(view))
-            predict = of_learner(learner, device, autocast=False)
-            index, counts = count_view(predict, view, self.tiling, protocol, keep)
-            if truth is None:
-                scores = score_tags(learner, WeakView(items, None, 0), device, 16)
-                return {"entry": tags_entry(subject, self.classes, scores, items.tags)}
-            np.savez_compressed(
-                folder / "counts.npz", ids=items.ids[index], patients=items.patients[index], counts=counts
-            )
-            return {"entry": protocol.score_entry(subject, counts, items.patients[index])}
+            advance = self.progress.start(f"score {source.name} on {split}", len(task))
+            entry = task.write(of_learner(learner, device, autocast=False), folder, lambda: advance(1, ""))
+            scores = score_tags(learner, WeakView(task.items, None, 0), device)
+            return {"entry": task.with_tags(entry, scores)}
 
         settings = {
             "kind": "score",
+            "revision": SCORING,
             "protocol": self.protocol.name,
             "tiling": [self.tiling.tile, self.tiling.margin],
             "data": self._dataset.digest,
             "split": split,
         }
         name, folder = f"score-{source.name}-{split}", f"predictions/{source.name}/{split}"
-        self.steps.do(folder, name, settings, {source.name: source.digest}, work)
+        return self.steps.do(folder, name, settings, inputs, work)
+
+    def illustrate(self, final: Trained, split: str) -> None:
+        """Draw the masks of every label step for the items of a scored split that a report shows.
+
+        They are drawn by the items' tags, which stand for what a training mask would look like; nothing scores them.
+        """
+        scored = self.score(final, split)
+        items = self._dataset.items(split)
+        shown = items.subset(np.isin(items.ids, worst_to_best(scored.folder)))
+        for name, (source, rule) in self._rules.items():
+
+            def work(folder: Path, source: Trained = source, rule: Callable[[], MaskRule] = rule) -> dict[str, Any]:
+                self._draw(source, rule, shown, folder, lambda mask: None)
+                return {}
+
+            settings = {"kind": "illustrate", "rule": rule, "items": [str(item) for item in shown.ids]}
+            inputs = {source.name: source.digest, f"score-{final.name}-{split}": scored.digest}
+            self.steps.do(f"predictions/{name}/{split}", f"show-{name}-{split}", settings, inputs, work)
 
     def export(self, name: str, source: Trained) -> None:
         """Write the model folder of the run, with the scores that were taken of its step."""
@@ -227,6 +244,7 @@ class EngineLab:
             recipe=self.recipe.digest,
             selection=source.selection,
             scores=tuple(scores),
+            temperature=next((t for e in scores if (t := e.get("calibration", {}).get("temperature"))), None),
             dataset=self._dataset.name,
             licences=self._licences(),
             eosin=__version__,
@@ -251,7 +269,28 @@ class EngineLab:
         """What each trained step noted: time, parameters, kept epoch."""
         return {name: read_json(step.folder / "step.json")["notes"] for name, step in self.trained.items()}
 
+    def build_of(self, trained: Trained) -> partial[Any]:
+        """What a trained step was built by."""
+        return self._builds[trained.name]
+
     # -- what the calls share ------------------------------------------------------------------------------------
+
+    def _draw(
+        self,
+        source: Trained,
+        rule: Callable[[], MaskRule],
+        items: Items,
+        folder: Path,
+        drawn: Callable[[NDArray[np.uint8]], None],
+    ) -> None:
+        """Write ``<id>.png`` for every item."""
+        device = open_device(self.recipe.fit_spec(source.name).precision)
+
+        def keep(item: str, mask: NDArray[np.uint8]) -> None:
+            (folder / f"{item}.png").write_bytes(png_bytes(mask, self.classes))
+            drawn(mask)
+
+        draw_masks(device.place(self._load(source)), rule(), items, device, keep)
 
     def _scored(self, step: str) -> list[dict[str, Any]]:
         paths = sorted((self._place.run / "predictions" / step).glob("*/step.json"))
@@ -328,6 +367,7 @@ class EngineLab:
             "score": kept.score if selection != "last" else None,
             "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
             "precision": device.precision,
+            "memory_mb": peak_memory_mb(),
         }
         return self._store(learner, folder, selection, notes)
 

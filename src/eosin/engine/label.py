@@ -12,11 +12,11 @@ from torch import Tensor
 from eosin.core.lab import MaskRule
 from eosin.core.learner import Learner
 from eosin.data.dataset import Items
-from eosin.data.module import InOrder, WeakView, loader
+from eosin.data.module import InOrder, WeakView, batch_size, loader
 from eosin.engine.device import Device, workers
 
 Keep = Callable[[str, NDArray[np.uint8]], None]
-BATCH = 64
+PIXELS = 64 * 224 * 224  # in a batch
 
 
 def draw_masks(learner: Learner, rule: MaskRule, items: Items, device: Device, keep: Keep) -> None:
@@ -47,7 +47,7 @@ def _maps(
 ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
     """Ids, maps float32 ``[B, K, H, W]`` and tags ``[B, K]``, in the order of the items."""
     view = WeakView(items, None, 0)
-    for batch in loader(view, InOrder(items, BATCH), workers(len(view))):
+    for batch in loader(view, InOrder(items, batch_size(items, PIXELS)), workers(len(view))):
         sent = device.send(batch)
         with torch.inference_mode(), device.autocast():
             maps = rule.maps(learner, sent.image).float()

@@ -12,7 +12,7 @@ from typing import Any
 from eosin.core.artifact import atomic_folder, read_json, write_json
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
 from eosin.core.fingerprint import Json, canonical, differences, digest, file_digest
-from eosin.engine.device import cpu_seconds
+from eosin.engine.device import cpu_seconds, energy_joules
 
 RECORD = "step.json"
 MADE_LAST = ("scores.json", "report.html")  # written from all steps at the end of a run
@@ -83,9 +83,11 @@ class Steps:
         for summary in MADE_LAST:
             (self.run / summary).unlink(missing_ok=True)
         with atomic_folder(place) as temporary:
-            began, cpu = time.perf_counter(), cpu_seconds()
+            began, cpu, energy = time.perf_counter(), cpu_seconds(), energy_joules()
             notes = work(temporary)
             notes |= {"wall_s": round(time.perf_counter() - began, 1), "cpu_s": round(cpu_seconds() - cpu, 1)}
+            if energy is not None and (after := energy_joules()) is not None and after >= energy:  # it wraps around
+                notes["energy_j"] = round(after - energy, 1)
             record = {
                 "schema": 1,
                 "name": name,
@@ -96,10 +98,14 @@ class Steps:
             write_json(temporary / RECORD, {**record, "form": form, "notes": notes})
         return _step(place, {**record, "notes": notes})
 
-    def times(self) -> dict[str, float]:
-        """Wall and processor seconds of all finished steps together, in however many sittings they were made."""
+    def costs(self) -> dict[str, float]:
+        """Wall and processor seconds of all finished steps together, in however many sittings they were made.
+
+        Joules too, where every step could read them; they are those of the whole machine.
+        """
         notes = [record["notes"] for _, record in self._records()]
-        return {key: round(sum(note[key] for note in notes), 1) for key in ("wall_s", "cpu_s")}
+        keys = ("wall_s", "cpu_s", *(["energy_j"] if notes and all("energy_j" in note for note in notes) else []))
+        return {key: round(sum(note[key] for note in notes), 1) for key in keys}
 
     def _finished(self, place: Path, name: str, form: Json, mark: str) -> Step:
         record = _read(place / RECORD)

@@ -45,6 +45,7 @@ class Card(BaseModel):
         recipe: digest of the recipe.
         selection: what the epoch was chosen by.
         scores: as in ``scores.json``.
+        temperature: T at which p ** (1 / T), made to sum to 1, is calibrated on the validation masks; None without.
         dataset: name of the data set.
         licences: of the data and of the weights the training began with.
         eosin: version that wrote the model.
@@ -64,6 +65,7 @@ class Card(BaseModel):
     recipe: str
     selection: Selection
     scores: tuple[dict[str, Any], ...] = ()
+    temperature: float | None = Field(default=None, gt=0)
     dataset: str
     licences: tuple[str, ...] = ()
     eosin: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from eosin.slides.draw import Pixels, overlay
 
 SIDE = 320  # pixels of a picture's longest side: sharp at the size shown, and small enough for fifty in one file
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 440, 220, 46, 10, 12, 30
-_COLOURS = 8  # line colours in the style sheet; later lines repeat them dashed
+_COLOURS = 8  # line colours in the style sheet, and so the lines of one chart
 _DECADES_APART = 50.0  # a linear axis flattens what is smaller than its maximum by this factor
 _DOTS = 60  # with more points than this, dots would hide the line
 
@@ -28,18 +29,55 @@ class Line:
     points: Sequence[tuple[int, float]]
 
 
+def charts(title: str, lines: Sequence[Line], *, kept: int | None, unit: bool) -> list[Safe]:
+    """As many charts as it takes to see every line: at most eight in each, and none flattened by a larger one.
+
+    Args:
+        title: what is drawn.
+        lines: each with a point; none is left out.
+        kept: as in :func:`chart`.
+        unit: as in :func:`chart`.
+    """
+    groups = [lines] if unit or _decades(lines) else _by_size(lines)
+    parts = [group[i : i + _COLOURS] for group in groups for i in range(0, len(group), _COLOURS)]
+    counted = [f" ({i} of {len(parts)})" if len(parts) > 1 else "" for i in range(1, len(parts) + 1)]
+    return [chart(title + at, part, kept=kept, unit=unit) for at, part in zip(counted, parts, strict=True)]
+
+
+def _by_size(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines that one linear axis can show, the largest first; lines that are 0 throughout fit with any."""
+    sizes = [max((abs(v) for v in _finite([line])), default=0.0) for line in lines]
+    groups: list[list[Line]] = []
+    left = list(range(len(lines)))
+    while left:
+        top = max(sizes[i] for i in left)
+        fit = [i for i in left if sizes[i] == 0 or sizes[i] * _DECADES_APART >= top]
+        groups.append([lines[i] for i in fit])
+        left = [i for i in left if i not in fit]
+    return groups
+
+
+def _finite(lines: Sequence[Line]) -> list[float]:
+    return [v for line in lines for _, v in line.points if math.isfinite(v)]
+
+
+def _decades(lines: Sequence[Line]) -> bool:
+    """Whether a logarithmic axis is needed and possible."""
+    finite = _finite(lines)
+    return bool(finite) and min(finite) > 0 and max(finite) > _DECADES_APART * min(finite)
+
+
 def chart(title: str, lines: Sequence[Line], *, kept: int | None, unit: bool) -> Safe:
     """Curves over epochs with a key that gives the last value, and the kept epoch's where one is marked.
 
     Args:
         title: what is drawn.
-        lines: at least one, each with a point.
+        lines: one to eight, each with a point; one without a finite value stands in the key alone.
         kept: the epoch that was kept, marked by a rule.
         unit: scores in 0..1 are drawn on that range; other values on their own, in decades if they spread widely.
     """
-    finite = [v for line in lines for _, v in line.points if math.isfinite(v)]
-    log = not unit and bool(finite) and min(finite) > 0 and max(finite) > _DECADES_APART * min(finite)
-    ticks = _ticks(finite, unit=unit, log=log)
+    log = not unit and _decades(lines)
+    ticks = _ticks(_finite(lines), unit=unit, log=log)
     epochs = [e for line in lines for e, _ in line.points]
     first, last = min(epochs), max(epochs)
     low, high = (math.log10(v) if log else v for v in (ticks[0], ticks[-1]))
@@ -56,7 +94,7 @@ def chart(title: str, lines: Sequence[Line], *, kept: int | None, unit: bool) ->
         parts.append(el("line", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="kept"))
     for k, line in enumerate(lines):
         parts.append(_curve(line, k, [(e, v, *at(e, v)) for e, v in line.points if _drawable(v, log)]))
-    label = f"{title}: " + "; ".join(f"{line.name} ends at {number(line.points[-1][1])}" for line in lines)
+    label = f"{title}: " + "; ".join(f"{line.name} ends at {_brief(line.points[-1][1])}" for line in lines)
     drawing = el("svg", parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label)
     caption = el("figcaption", el("b", title), " by epoch", " (decades)" if log else "")
     return el("figure", caption, drawing, _key(lines, kept), class_="chart")
@@ -70,29 +108,36 @@ def _curve(line: Line, k: int, points: Sequence[tuple[int, float, float, float]]
     """One path, broken where epochs were left out by a value that is not finite, and its dots."""
     drawn = {epoch for epoch, *_ in points}
     told = [epoch for epoch, _ in line.points]
-    before = dict(zip(told[1:], told, strict=False))
-    steps = [f"{'L' if before.get(e) in drawn else 'M'}{x} {y}" for e, _, x, y in points]
-    style = f"line c{k % _COLOURS}" + (" dashed" if k >= _COLOURS else "")
+    after = dict(pairwise(told))
+    before = {epoch: earlier for earlier, epoch in after.items()}
+    steps = []
+    for epoch, _, x, y in points:
+        if before.get(epoch) in drawn:
+            steps.append(f"L{x} {y}")
+        else:  # a path of no length still shows its round cap, so that a point between two gaps is seen
+            steps.append(f"M{x} {y}" + ("" if after.get(epoch) in drawn else "h0"))
     dots = [] if len(points) > _DOTS else points
     marks = [
-        el("g", el("title", f"{line.name}, epoch {e + 1}: {number(v, 4)}"), el("circle", cx=x, cy=y, r=2.4))
+        el("g", el("title", f"{line.name}, epoch {e + 1}: {v:.4g}"), el("circle", cx=x, cy=y, r=2.4))
         for e, v, x, y in dots
     ]
-    return el("g", el("path", d="".join(steps)), marks, class_=style)
+    return el("g", el("path", d="".join(steps)), marks, class_=f"line c{k}")
 
 
 def _key(lines: Sequence[Line], kept: int | None) -> Safe:
     entries = []
     for k, line in enumerate(lines):
-        value = number(line.points[-1][1])
+        value = _brief(line.points[-1][1])
         if kept is not None:
             at_kept = dict(line.points).get(kept, math.nan)
-            value = f"{number(at_kept)} kept" if kept == line.points[-1][0] else f"{number(at_kept)} kept, {value} last"
-        dash = " dashed" if k >= _COLOURS else ""
-        entries.append(
-            el("li", el("i", class_=f"c{k % _COLOURS}{dash}", aria_hidden="true"), line.name, el("b", value))
-        )
+            value = f"{_brief(at_kept)} kept" if kept == line.points[-1][0] else f"{_brief(at_kept)} kept, {value} last"
+        entries.append(el("li", el("i", class_=f"c{k}", aria_hidden="true"), line.name, el("b", value)))
     return el("ul", entries, class_="key")
+
+
+def _brief(value: float) -> str:
+    """A value in three digits; a small one, as loss terms are, without its leading zeros cutting them off."""
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else number(value)
 
 
 def _tick(y: float, value: float) -> Safe:

@@ -15,12 +15,15 @@ from eosin.data.dataset import Dataset, Items
 from eosin.metrics.confusion import count_pixels
 from eosin.metrics.scores import fwiou
 from eosin.report.figures import fitted, tinted
-from eosin.report.markup import Safe, absent, el, number, percent, picture, swatch
+from eosin.report.markup import Safe, absent, el, note, number, percent, picture, swatch
 from eosin.report.reading import Record, Step, is_segmentation, mapping
 from eosin.slides.draw import Pixels
 from eosin.slides.image import read_mask, read_rgb
 
 _SHOWN, _SHOWN_PSEUDO = 12, 6
+_PICTURES, _PSEUDO = 96, 12  # with many steps fewer items are shown, which bounds the size of the page
+_ABREAST = 6  # pictures in one line of a wide page
+_DAGGER = el("abbr", "\N{DAGGER}", title="uses truth at test time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,22 @@ class _Item:
     score: float = math.nan
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What one step made of a split: ``folder`` holds a mask per item, ``what`` names it in the picture's words."""
+
+    folder: Path
+    what: str
+    caption: str
+    uses_truth: bool = False
+
+    def file(self, item: str) -> Path:
+        """The mask of an item."""
+        return self.folder / f"{item}.png"
+
+
 def predictions(record: Record) -> Safe:
-    """Twelve items of the headline's split, evenly spaced from the worst to the best by their own FwIoU."""
+    """Up to twelve items of the headline's split, evenly spaced from the worst to the best by their own FwIoU."""
     entry, dataset = record.headline, record.dataset
     if entry is None:
         return absent("No scores.json, so nothing was predicted for a scored split.")
@@ -57,14 +74,36 @@ def predictions(record: Record) -> Safe:
     found = _scored(dataset, split, items, files) if judged else _unscored(items, files)
     if not found:
         return absent(f"None of the {len(files)} predictions in {where} belongs to an item that is still there.")
-    picked = _spread(len(found), _SHOWN)
-    rows = [_row(found[i], f"{i + 1} of {len(found)}", items, dataset.classes) for i in picked]
+    columns = _columns(record, str(entry.get("step")), split)
+    picked = _spread(len(found), min(_SHOWN, max(2, _PICTURES // (len(columns) + 2))))
+    rows = [_row(found[i], f"{i + 1} of {len(found)}", columns, items, dataset.classes) for i in picked]
     said = f"{len(picked)} of {len(found)} items of {split}, evenly spaced "
     if judged:
         said += "from the worst to the best by each item's own IoU, weighted by class area (FwIoU)."
     else:
         said += "by name. There is no truth to judge them by."
-    return Safe(el("p", said, class_="soft") + _legend(dataset.classes) + el("div", rows, class_="gallery"))
+    parts = [el("p", said, class_="soft"), _legend(dataset.classes)]
+    parts.append(el("div", rows, class_="gallery wide" if len(columns) > 1 else "gallery"))
+    if any(column.uses_truth for column in columns):
+        parts.append(note(_DAGGER, " drawn with the tags of these very images, which nobody has at test time."))
+    return Safe("".join(parts))
+
+
+def _columns(record: Record, final: str, split: str) -> list[_Column]:
+    """The masks that steps made of a split, in the order of the steps, those of the final one last."""
+    columns = []
+    for step in record.steps:
+        folder = record.folder / "predictions" / step.name / split
+        if step.name == final or not any(folder.glob("*.png")):
+            continue
+        if step.kind == "label":
+            caption = el("span", "pseudo mask ", _DAGGER, " (by the image's tags)")
+            columns.append(_Column(folder, f"Pseudo mask ({step.name})", caption, uses_truth=True))
+        elif step.kind == "fit":
+            columns.append(_Column(folder, f"CAM ({step.name})", f"CAM ({step.name})"))
+        else:
+            columns.append(_Column(folder, f"Prediction ({step.name})", f"prediction ({step.name})"))
+    return [*columns, _Column(record.folder / "predictions" / final / split, "Prediction", "prediction")]
 
 
 def pseudo_masks(record: Record, step: Step) -> Safe:
@@ -76,7 +115,8 @@ def pseudo_masks(record: Record, step: Step) -> Safe:
     place = {str(name): i for i, name in enumerate(items.ids)}
     files = [f for f in files if f.stem in place and items.path(place[f.stem]).exists()]
     rows = []
-    for file in (files[i] for i in _spread(len(files), _SHOWN_PSEUDO)):
+    shown = min(_SHOWN_PSEUDO, max(2, _PSEUDO // len(label_steps(record))))
+    for file in (files[i] for i in _spread(len(files), shown)):
         index = place[file.stem]
         rgb = read_rgb(items.path(index))
         pictures = [
@@ -84,7 +124,8 @@ def pseudo_masks(record: Record, step: Step) -> Safe:
             _masked(rgb, file, f"Pseudo mask of {file.stem}", "pseudo mask", dataset.classes),
         ]
         text = (el("code", file.stem), el("span", f"tags: {_tags(items, index, dataset.classes)}"))
-        rows.append(el("article", el("div", pictures, class_="row"), el("p", text), class_="item"))
+        row = el("div", pictures, class_="row", style=f"--n:{len(pictures)}")
+        rows.append(el("article", row, el("p", text), class_="item"))
     said = f"{len(rows)} of {len(files)} training patches, evenly spaced by name; what is not tinted is not trained on."
     if pixels := mapping(step.notes.get("pixels")):
         ignored = int(step.notes.get("ignored", 0))
@@ -114,37 +155,50 @@ def _unscored(items: Items, files: Mapping[str, Path]) -> list[_Item]:
 
 
 def _own_score(prediction: Path, truth: Path, classes: Classes) -> float:
-    return fwiou(count_pixels(read_mask(prediction), read_mask(truth), len(classes), classes.ignore))
+    """FwIoU of one image; a predicted value that is no class is a wrong one, as where a protocol keeps background."""
+    predicted, true = read_mask(prediction), read_mask(truth)
+    _check_size(prediction, predicted, "truth", true.shape)
+    kept = true != classes.ignore
+    return fwiou(count_pixels(np.minimum(predicted, len(classes))[kept], true[kept], len(classes) + 1))
 
 
-def _row(item: _Item, place: str, items: Items, classes: Classes) -> Safe:
+def _row(item: _Item, place: str, columns: Sequence[_Column], items: Items, classes: Classes) -> Safe:
     rgb = read_rgb(item.image)
     pictures = [picture(fitted(rgb), f"Image {item.name}", "image")]
     text = []
     if item.truth is not None:
         pictures.append(_masked(rgb, item.truth, f"Truth of {item.name}", "truth", classes))
         text += [el("b", f"FwIoU {number(item.score)}"), el("span", place)]
-    pictures.append(_masked(rgb, item.prediction, f"Prediction of {item.name}", "prediction", classes))
+    for column in columns:
+        file = column.file(item.name)
+        if file.exists():
+            pictures.append(_masked(rgb, file, f"{column.what} of {item.name}", column.caption, classes))
     text.append(el("code", item.name))
     if patient := str(items.patients[item.index]):
         text.append(el("span", f"patient {patient}"))
     text.append(el("span", f"tags: {_tags(items, item.index, classes)}"))
-    return el("article", el("div", pictures, class_="row"), el("p", text), class_="item")
+    row = el("div", pictures, class_="row", style=f"--n:{min(len(pictures), _ABREAST)}")
+    return el("article", row, el("p", text), class_="item")
 
 
-def _masked(rgb: Pixels, file: Path, what: str, caption: str, classes: Classes) -> Safe:
-    """The overlay of a mask file, described by its shares.
-
-    Raises:
-        EosinError: if the mask has another size than its image.
-    """
+def _masked(rgb: Pixels, file: Path, what: str, caption: object, classes: Classes) -> Safe:
+    """The overlay of a mask file, described by its shares."""
     mask = read_mask(file)
-    if mask.shape != rgb.shape[:2]:
-        sizes = f"{mask.shape[1]} x {mask.shape[0]} px, but its image {rgb.shape[1]} x {rgb.shape[0]} px"
-        raise EosinError(f"{file}: {sizes}; the image was changed since, so run or score again")
+    _check_size(file, mask, "image", rgb.shape[:2])
     shares = np.bincount(mask.ravel(), minlength=256) / mask.size
     parts = [f"{name} {percent(shares[k])}" for k, name in enumerate(classes.names) if shares[k] > 0]
     return picture(tinted(rgb, mask, classes), f"{what}: {', '.join(parts) or 'no class'}", caption)
+
+
+def _check_size(file: Path, mask: Pixels, other: str, size: Sequence[int]) -> None:
+    """Stop at masks that no longer fit.
+
+    Raises:
+        EosinError: if the mask has another size.
+    """
+    if mask.shape != tuple(size):
+        sizes = f"{mask.shape[1]} x {mask.shape[0]} px, but its {other} {size[1]} x {size[0]} px"
+        raise EosinError(f"{file}: {sizes}; the data were changed since, so run or score again")
 
 
 def _legend(classes: Classes) -> Safe:

@@ -8,16 +8,20 @@ from pathlib import Path
 from string import Template
 
 from eosin.core.artifact import write_text
-from eosin.report import gallery, scoring, sections
+from eosin.report import datacard, doubts, gallery, outlines, scoring, sections
 from eosin.report.markup import Safe, el, join
 from eosin.report.reading import Record, read_run
+
+_Block = tuple[str, str, Safe]
 
 _SECTIONS: tuple[tuple[str, str, Callable[[Record], Safe]], ...] = (
     ("scores", "Scores", scoring.scores),
     ("confusion", "Confusion", scoring.confusions),
+    ("outlines", "Outlines", outlines.outlines),
+    ("confidence", "Confidence", outlines.calibration),
     ("gallery", "Predictions", gallery.predictions),
     ("curves", "Learning curves", sections.curves),
-    ("data", "Data", sections.data_card),
+    ("data", "Data", datacard.data_card),
     ("time", "Time", sections.timing),
     ("provenance", "Provenance", sections.provenance),
     ("recipe", "Recipe", sections.recipe),
@@ -38,12 +42,14 @@ def write_report(run: Path) -> Path:
     """
     record = read_run(run)
     blocks = [(name, title, build(record)) for name, title, build in _SECTIONS]
-    at = next(i for i, (name, *_) in enumerate(blocks) if name == "curves")
     labels = gallery.label_steps(record)
-    blocks[at:at] = [
+    masks = [
         (f"masks-{i}", "Pseudo masks" + (f": {s.name}" if len(labels) > 1 else ""), gallery.pseudo_masks(record, s))
         for i, s in enumerate(labels)
     ]
+    _put(blocks, "curves", masks)
+    if record.suspects:
+        _put(blocks, "time", [("doubts", "Doubtful tags", doubts.doubtful_tags(record))])
     page = Template(files("eosin.report").joinpath("report.html").read_text(encoding="utf-8"))
     path = run / "report.html"
     write_text(
@@ -58,6 +64,12 @@ def write_report(run: Path) -> Path:
         ),
     )
     return path
+
+
+def _put(blocks: list[_Block], before: str, more: list[_Block]) -> None:
+    """Put sections before the one of a name."""
+    at = next(i for i, (name, *_) in enumerate(blocks) if name == before)
+    blocks[at:at] = more
 
 
 def _card(name: str, title: str, body: Safe) -> Safe:

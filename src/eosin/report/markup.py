@@ -14,6 +14,8 @@ from eosin.slides.draw import Pixels
 
 _VOID = frozenset({"img", "br"})
 _MINUTE, _HOUR = 60, 3600
+_PICTURE = 48_000  # bytes of a picture, so that the hundred or so of a page stay below 10 MB
+_QUALITIES = (84, 74, 64, 54, 44)
 
 
 class Safe(str):
@@ -97,9 +99,13 @@ def fill(colour: Sequence[int]) -> str:
 
 
 def picture(rgb: Pixels, alt: str, caption: object) -> Safe:
-    """A uint8 ``[H, W, 3]`` image as an inline JPEG with a caption."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 84, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    _, packed = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), options)
+    """A uint8 ``[H, W, 3]`` image as an inline JPEG with a caption; noisy ones are packed harder."""
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    for quality in _QUALITIES:
+        _, packed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality, *full])
+        if packed.nbytes <= _PICTURE:
+            break
     source = "data:image/jpeg;base64," + base64.b64encode(packed.tobytes()).decode("ascii")
     height, width = rgb.shape[:2]
     image = el("img", src=source, alt=alt, width=width, height=height, loading="lazy", decoding="async")
@@ -111,6 +117,11 @@ def number(value: object, digits: int = 3) -> str:
     if isinstance(value, int | float) and math.isfinite(value):
         return f"{value:.{digits}f}"
     return "\N{EN DASH}"
+
+
+def span(ends: tuple[float, float] | None) -> str | None:
+    """The ends of an interval in words; None where there is none."""
+    return None if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def count(value: object) -> str:

@@ -17,14 +17,21 @@ from eosin.data.dataset import Dataset
 
 Entry = Mapping[str, Any]
 
-# For class names whose colours are lost together with the data set and the model card.
-_COLOURS: tuple[Colour, ...] = (
-    (106, 61, 154),
-    (227, 26, 96),
-    (51, 160, 44),
-    (255, 127, 0),
-    (31, 120, 180),
-    (177, 89, 40),
+# For class names whose colours are lost together with the data set and the model card; any two of them can be told
+# apart by normal and by colour-blind eyes.
+COLOURS: tuple[Colour, ...] = (
+    (0, 115, 200),
+    (225, 155, 35),
+    (30, 150, 110),
+    (195, 85, 0),
+    (45, 180, 255),
+    (210, 130, 170),
+    (120, 5, 10),
+    (90, 15, 90),
+    (150, 235, 165),
+    (250, 245, 15),
+    (60, 60, 60),
+    (0, 5, 200),
 )
 
 
@@ -63,6 +70,7 @@ class Record:
         steps: in the order they were made.
         scores: entries of ``scores.json``, empty where absent.
         provenance: of ``provenance.json``, empty where absent.
+        suspects: of ``suspects/suspects.json``, empty where absent.
         dataset: the data set, if its folder can still be opened.
         dataset_note: why it cannot, or how it differs from what the run saw; empty if all is well.
         tissues: class names and colours in mask order.
@@ -74,6 +82,7 @@ class Record:
     steps: Sequence[Step]
     scores: Sequence[Entry]
     provenance: Entry
+    suspects: Entry
     dataset: Dataset | None
     dataset_note: str
     tissues: Sequence[tuple[str, Colour]]
@@ -102,14 +111,34 @@ class Record:
     def headline(self) -> Entry | None:
         """The entry that the run is judged by.
 
-        Masks before tags, no truth at test time before truth, the test split before others; of equals the last
-        written, since plans score their final step last.
+        Masks before tags, no truth at test time before truth, the deployed step before others, the test split before
+        others; of equals the last written, since plans score their final step last.
         """
+        deployed = self.provenance.get("final")
         ranked = [
-            (is_segmentation(e), not e.get("uses_truth"), e.get("split") == "test", e.get("protocol") == "strict", i)
+            (
+                is_segmentation(e),
+                not e.get("uses_truth"),
+                e.get("step") == deployed,
+                e.get("split") == "test",
+                e.get("protocol") == "strict",
+                i,
+            )
             for i, e in enumerate(self.scores)
         ]
         return self.scores[max(ranked)[-1]] if ranked else None
+
+    @property
+    def final(self) -> str | None:
+        """The step that is deployed, as provenance says, or else the one of the headline."""
+        said = self.provenance.get("final") or (self.headline or {}).get("step")
+        return None if said is None else str(said)
+
+    @property
+    def fold(self) -> str | None:
+        """Which fold of a cross-validation the data are, in words, or None."""
+        said = mapping(self.data.get("fold"))
+        return f"fold {said.get('number')} of {said.get('of')}" if said else None
 
 
 def is_segmentation(entry: Entry) -> bool:
@@ -123,10 +152,11 @@ def chosen(entry: Entry) -> str:
     return "last epoch" if rule == "last" else f"selected by {rule}"
 
 
-def interval(entry: Entry) -> str | None:
-    """The 95 % interval of the mean IoU in words, or None where there is none."""
-    ends = mapping(entry.get("ci95")).get("miou")
-    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends and None not in ends else None
+def interval(entry: Entry, name: str | None = None) -> tuple[float, float] | None:
+    """The 95 % interval of the mean IoU, or of the IoU of one class; None where there is none."""
+    said = mapping(entry.get("ci95"))
+    ends = said.get("miou") if name is None else mapping(said.get("iou")).get(name)
+    return (float(ends[0]), float(ends[1])) if ends and None not in ends else None
 
 
 def mapping(value: object) -> Entry:
@@ -159,6 +189,7 @@ def read_run(run: Path) -> Record:
         steps=_steps(run),
         scores=scores,
         provenance=provenance,
+        suspects=mapping(_json(run / "suspects" / "suspects.json")),
         dataset=dataset,
         dataset_note=remark,
         tissues=_tissues(run, dataset, scores),
@@ -229,7 +260,7 @@ def _tissues(run: Path, dataset: Dataset | None, scores: Sequence[Entry]) -> lis
         classes = Classes.model_validate(card["classes"])
         known |= zip(classes.names, classes.colours, strict=True)
     names = map(str, scores[0]["classes"]) if scores else list(known)
-    return [(name, known.get(name, _COLOURS[k % len(_COLOURS)])) for k, name in enumerate(names)]
+    return [(name, known.get(name, COLOURS[k % len(COLOURS)])) for k, name in enumerate(names)]
 
 
 def _text(path: Path) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from eosin.core.classes import Colour
-from eosin.data.dataset import Dataset
-from eosin.report.figures import Line, chart
-from eosin.report.markup import Safe, absent, count, el, fill, note, number, pairs, percent, seconds, swatch, table
+from eosin.report.figures import Line, charts
+from eosin.report.markup import Safe, absent, count, el, fill, number, pairs, seconds, span, table
 from eosin.report.reading import Record, Step, chosen, interval, is_segmentation, mapping
 
 _SELECTION = {
@@ -43,19 +40,28 @@ def hero(record: Record) -> Safe:
         return absent("scores.json is absent or empty: this run was not scored.")
     if is_segmentation(entry):
         title, value, by_class, what = "mIoU", entry.get("miou"), mapping(entry.get("iou")), "IoU"
-        below = f"95 % interval {said}" if (said := interval(entry)) else "no interval could be computed"
+        below = f"95 % interval {said}" if (said := span(interval(entry))) else "no interval could be computed"
     else:
         tags = mapping(entry.get("tags"))
         title, value, what = "mean average precision of tags", tags.get("map"), "average precision"
         by_class = mapping(tags.get("average_precision"))
         below = f"exact match of all tags {number(tags.get('exact_match'))}"
     facts = f"step {entry.get('step')} on {count(entry.get('n_images'))} images of {entry['split']}"
+    facts += f", {record.fold}" if record.fold else ""
     big = el("div", el("b", number(value, 2)), el("span", title), el("small", below), el("small", facts), class_="big")
+    ends = {name: interval(entry, name) for name in by_class}
     rows = [
-        el("li", el("span", name), el("i", _bar(score, record.colour(name))), el("b", number(score)))
+        el(
+            "li",
+            el("span", name),
+            el("i", _bar(score, record.colour(name)), _whisker(ends[name])),
+            el("b", number(score)),
+            el("small", span(ends[name]) or ""),
+        )
         for name, score in by_class.items()
     ]
-    bars = el("div", el("p", f"{what} per class", class_="soft"), el("ul", rows, class_="bars"))
+    said = f"{what} per class" + (", and its 95 % interval" if any(ends.values()) else "")
+    bars = el("div", el("p", said, class_="soft"), el("ul", rows, class_="bars"))
     return el("div", big, bars, class_="hero")
 
 
@@ -64,55 +70,11 @@ def _bar(score: object, colour: Colour) -> Safe:
     return el("i", style=f"width:{width};{fill(colour)}")
 
 
-def data_card(record: Record) -> Safe:
-    """What the model learned from and was judged on."""
-    dataset, said = record.dataset, record.data
-    rows: list[tuple[object, object]] = [("name", record.data_name)]
-    if dataset is None:
-        rows += [(key, said.get(key) or "not written down") for key in ("licence", "citation", "folder", "digest")]
-        rows.append(("classes", _swatches(record)))
-        remark = note(record.dataset_note, " Images, patients and tag counts are therefore not known here.")
-        return Safe(remark + pairs(rows))
-    rule = "given with the data"
-    if dataset.tag_rule is not None:
-        rule = f"cut from masks: present above {100 * dataset.tag_rule:g} % of pixels"
-    rows += [
-        ("licence", dataset.licence),
-        ("citation", dataset.citation or "none given"),
-        ("classes", _swatches(record)),
-        ("pixel size", "unknown" if dataset.mpp is None else f"{dataset.mpp:g} \N{MICRO SIGN}m"),
-        ("tags", rule),
-        *((f"known: {key.replace('_', ' ')}", why) for key, why in dataset.known.items()),
-        ("folder", el("code", dataset.folder)),
-        ("digest", el("code", dataset.digest)),
-    ]
-    remark = note(record.dataset_note) if record.dataset_note else Safe("")
-    return Safe(remark + pairs(rows) + _splits(dataset))
-
-
-def _swatches(record: Record) -> Safe | str:
-    return el("span", [swatch(c, n) for n, c in record.tissues], class_="legend") if record.tissues else "unknown"
-
-
-def _splits(dataset: Dataset) -> Safe:
-    head: list[object] = ["Split", "Images", "Patients", "Slides", "With mask"]
-    rows = []
-    for split in dataset.splits:
-        items, truth = dataset.items(split), dataset.truth(split)
-        names = [len(set(column) - {""}) for column in (items.patients, items.slides)]
-        row: list[object] = [split, count(len(items)), *(count(n or None) for n in names), count(len(truth or ()))]
-        present, unknown = (items.tags == 1).sum(0), np.isnan(items.tags).sum(0)
-        for k in range(len(dataset.classes)):
-            told = len(items) - int(unknown[k])
-            share = el("small", percent(present[k] / told)) if told else None
-            doubt = el("small", f"{count(int(unknown[k]))} unknown") if unknown[k] else None
-            row.append((count(int(present[k])), share, doubt))
-        rows.append(row)
-    head += [swatch(t.colour, t.name) for t in dataset.classes]
-    caption = (
-        "Images per split, and in how many of them each class is tagged present (share of those where it is known)"
-    )
-    return table(caption, head, rows)
+def _whisker(ends: tuple[float, float] | None) -> Safe | None:
+    if ends is None:
+        return None
+    low, high = ends
+    return el("em", style=f"left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%")
 
 
 def curves(record: Record) -> Safe:
@@ -125,8 +87,8 @@ def curves(record: Record) -> Safe:
         losses = _lines(step, "losses")
         scores = _lines(step, "val")
         unit = all(0 <= v <= 1 for line in scores for _, v in line.points if math.isfinite(v))
-        drawn = [chart("Loss terms", losses, kept=None, unit=False)] if losses else []
-        drawn += [chart("Validation scores", scores, kept=kept[-1] if kept else None, unit=unit)] if scores else []
+        drawn = charts("Loss terms", losses, kept=None, unit=False)
+        drawn += charts("Validation scores", scores, kept=kept[-1] if kept else None, unit=unit)
         if not scores:
             drawn.append(absent("No validation score was taken in this step."))
         told = el("p", _training(step, kept), class_="soft")
@@ -145,27 +107,31 @@ def _training(step: Step, kept: Sequence[int]) -> str:
 
 
 def _lines(step: Step, key: str) -> list[Line]:
+    """One line per name that was ever told; one that never was a finite number is listed without a curve."""
     points: dict[str, list[tuple[int, float]]] = {}
+    told: set[str] = set()
     for epoch in step.epochs:
         for name, value in _flat(mapping(epoch.get(key))):
-            points.setdefault(name, []).append((int(epoch["epoch"]), value))
-    return [Line(name, values) for name, values in points.items() if any(math.isfinite(v) for _, v in values)]
+            points.setdefault(name, []).append((int(epoch["epoch"]), math.nan if value is None else value))
+            if value is not None:
+                told.add(name)
+    return [Line(name, values) for name, values in points.items() if name in told]
 
 
-def _flat(values: Mapping[str, object], above: str = "") -> list[tuple[str, float]]:
-    """Numbers of a nested mapping, named by their keys; None is not a number."""
-    found: list[tuple[str, float]] = []
+def _flat(values: Mapping[str, object], above: str = "") -> list[tuple[str, float | None]]:
+    """Numbers of a nested mapping, named by their keys; None is what could not be known."""
+    found: list[tuple[str, float | None]] = []
     for key, value in values.items():
         name = f"{above} {_NAMES.get(key, key)}".strip().replace("_", " ")
         if isinstance(value, Mapping):
             found += _flat(value, name)
         elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-            found.append((name, math.nan if value is None else float(value)))
+            found.append((name, None if value is None else float(value)))
     return found
 
 
 def timing(record: Record) -> Safe:
-    """Wall and CPU time of every step."""
+    """Wall and CPU time of every step, and what else the run used up."""
     if not record.steps:
         return absent("Neither journal.jsonl nor steps/ is there, so the time per step is not known.")
     rows: list[list[object]] = []
@@ -179,7 +145,14 @@ def timing(record: Record) -> Safe:
     whole = record.provenance
     rows.append(["whole run", "", "", "", seconds(whole.get("wall_s")), seconds(whole.get("cpu_s"))])
     head = ["Step", "Kind", "Epochs", "Images / s (median)", "Wall time", "CPU time"]
-    return table("Time per step; the whole run also loads, scores and exports", head, rows, class_="total", text=2)
+    used: list[tuple[object, object]] = []
+    if isinstance(memory := whole.get("peak_memory_mb"), int | float):
+        used.append(("peak memory", f"{memory:,.0f} MB"))
+    if isinstance(energy := whole.get("energy_j"), int | float):
+        said = f"{energy:,.0f} J ({energy / 3.6e6:.3f} kWh), read from the processors' own counters"
+        used.append(("energy", f"{said}: everything that ran on this machine meanwhile is in it."))
+    caption = "Time per step; the whole run also loads, scores and exports"
+    return Safe(table(caption, head, rows, class_="total", text=2) + (pairs(used) if used else ""))
 
 
 def provenance(record: Record) -> Safe:
@@ -196,7 +169,7 @@ def _entries(values: Mapping[str, object], above: str = "") -> list[tuple[object
         if isinstance(value, Mapping):
             rows += _entries(value, name)
         elif key in ("wall_s", "cpu_s"):
-            rows.append((f"{key[:-2]} time", seconds(value)))
+            rows.append((f"{name[:-2]} time", seconds(value)))
         else:
             rows.append((name, "not known" if value is None or value == "" else value))
     return rows

@@ -1,0 +1,83 @@
+"""Progress bars, on standard error, so that output can be piped."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from eosin.cli.show import State, error
+
+
+def shown(work: Callable[[Any], Any]) -> Any:
+    """Run a verb under progress bars, on standard error, so that output can be piped."""
+    from eosin.core.progress import Silent
+
+    if State.json:
+        return work(Silent())
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s")
+
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bars, _logged(bars.console.print):
+        try:
+            return work(_Bars(bars))
+        except KeyboardInterrupt:
+            error("interrupted; finished steps are kept, the same command goes on from them")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _logged(show: Callable[[str], None]) -> Iterator[None]:
+    """Show what eosin logs (which weights were loaded, how many entries matched)."""
+    handler = logging.Handler()
+    handler.emit = lambda record: show(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("eosin")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _Bars:
+    """Shows progress as rich bars."""
+
+    def __init__(self, bars: Any) -> None:
+        self.bars = bars
+
+    def start(self, what: str, total: int) -> Callable[[int, str], None]:
+        task = self.bars.add_task(what, total=total, note="")
+        return lambda done, note: self.bars.update(task, advance=done, note=note)
+
+    def say(self, line: str) -> None:
+        self.bars.console.print(line)

@@ -1,0 +1,217 @@
+"""The verbs of the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eosin import verbs
+from eosin.cli.bars import shown
+from eosin.cli.data import data_app
+from eosin.cli.options import Data, Json, Out
+from eosin.cli.show import (
+    State,
+    comparison_table,
+    error,
+    minutes,
+    names,
+    print_,
+    print_run,
+    score_table,
+    table,
+)
+
+app = typer.Typer(
+    name="eosin",
+    help="Tissue segmentation of H&E histopathology from image-level labels. For research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    recipes = "recipes"
+    formats = "formats"
+    protocols = "protocols"
+    parts = "parts"
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network for weights.")] = False,
+) -> None:
+    State.debug = debug
+    if offline:  # read by the hub's library when it is imported, hence before anything else
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"), as_json: Json = False
+) -> None:
+    """Draw tissue, cut tags, train, score, predict and write a report."""
+    State.json = as_json
+    folder = shown(lambda progress: verbs.demo(out, progress=progress))
+    print_run(folder)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, a method, or a YAML file.")],
+    data: Data = None,
+    out: Out = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
+    redo: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Do a finished step again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe, score it on every labelled split, export the model and write a report."""
+    State.json = as_json
+    folder = shown(lambda progress: verbs.run(recipe, data, out, overrides or [], redo or [], progress=progress))
+    print_run(folder)
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(help="A run or a model folder.")],
+    data: Annotated[Path, typer.Option(help="Folder of a data set.")],
+    split: Annotated[str, typer.Option(help="Which split.")] = "test",
+    protocol: Annotated[str, typer.Option(help="How to score; see 'eosin list protocols'.")] = "strict",
+    as_json: Json = False,
+) -> None:
+    """Score a model on a labelled split, always with torch in float32."""
+    State.json = as_json
+    entry = shown(lambda progress: verbs.score(source, data, split, protocol, progress=progress))
+    print_(entry, lambda: score_table([entry]))
+
+
+@app.command()
+def compare(  # noqa: PLR0913, PLR0917 - its options
+    runs: Annotated[list[Path] | None, typer.Argument(help="Finished runs; the first is the baseline.")] = None,
+    methods: Annotated[str | None, typer.Option(metavar="A,B", help="Methods or recipes to run instead.")] = None,
+    ablation: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to run instead.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A data set, or a folder of folds.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many; 3, or 1 with folds.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables and runs.")] = Path("runs/compare"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change every recipe.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="minutes=N", help="Training time that each method gets.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="Classes whose mean IoU gets a column of its own.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split is compared.")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Compare runs, methods or the rows of an ablation: scores, intervals, paired tests, cost, published numbers."""
+    State.json = as_json
+    from eosin.verbs.compare import compare as made
+
+    comparison = shown(
+        lambda progress: made(
+            runs or [],
+            methods=names(methods),
+            ablation=ablation,
+            data=data,
+            seeds=seeds,
+            out=out,
+            overrides=overrides or [],
+            budget=minutes(budget),
+            groups=[names(text) for text in group or []],
+            split=split,
+            command=shlex.join(["eosin", *sys.argv[1:]]),
+            progress=progress,
+        )
+    )
+    print_(json.loads((out / "compare.json").read_text(encoding="utf-8")), lambda: comparison_table(comparison))
+    if not as_json:
+        print(f"tables: {out / 'compare.html'}   (also .md, .tex, .json, csv; for research use only)")
+    for failure in comparison.failures:
+        error(failure)
+    if comparison.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run or a model folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    batch: Annotated[int, typer.Option(min=1, help="Tiles at a time.")] = 16,
+    as_json: Json = False,
+) -> None:
+    """Segment images of any size: class PNG, overlay with legend, areas."""
+    State.json = as_json
+    outcomes = shown(lambda progress: verbs.predict(model, images, out, batch, progress=progress))
+    rows = [{"image": str(o.source), "state": o.state, "reason": o.reason, "folder": str(o.folder)} for o in outcomes]
+    print_(
+        rows,
+        lambda: table(
+            ["image", "state", "result"], [[r["image"], r["state"], r["reason"] or r["folder"]] for r in rows]
+        ),
+    )
+    if any(o.state == "failed" for o in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    source: Annotated[Path, typer.Argument(help="A run's folder.")],
+    masks: Annotated[
+        bool,
+        typer.Option("--masks", help="Rank training images whose tags are probably wrong first (trains five times)."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report.html anew."""
+    State.json = as_json
+    path = shown(lambda progress: verbs.report(source, masks, progress=progress))
+    print_({"report": str(path)}, lambda: str(path))
+
+
+@app.command("list")
+def list_(what: Annotated[What, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
+    """List methods, recipes, formats, protocols or parts."""
+    State.json = as_json
+    rows = verbs.list_known(what.value)
+    print_([{"name": n, "about": a} for n, a in rows], lambda: table([what.value, ""], [[n, a] for n, a in rows]))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers and what is amiss."""
+    State.json = as_json
+    facts, defects = verbs.doctor()
+    print_({"facts": facts, "defects": defects}, lambda: table(["", ""], [[k, v] for k, v in facts.items()]))
+    for defect in defects:
+        error(defect)
+    if defects:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script; ends with 0, 1 (failed), 2 (wrong use) or 130 (interrupted)."""
+    from eosin.core.errors import EosinError
+
+    try:
+        app(standalone_mode=True)
+    except (EosinError, OSError) as failure:
+        if State.debug:
+            raise
+        error(str(failure))
+        sys.exit(getattr(failure, "exit_code", 1))

@@ -1,0 +1,129 @@
+"""What the command line prints: tables for people, one JSON value for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eosin import verbs
+
+
+class State:
+    """What the command line was told for all verbs."""
+
+    json = False
+    debug = False
+
+
+def error(line: str) -> None:
+    """Say in one line what is wrong."""
+    print(f"eosin: {line}", file=sys.stderr)
+
+
+def print_(value: Any, text: Callable[[], str | Table]) -> None:
+    """Print a value as JSON for machines, or its text for people."""
+    if State.json:
+        print(json.dumps(value, indent=1, ensure_ascii=False))
+        return
+    shown = text()
+    if isinstance(shown, str):
+        print(shown)
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(shown)
+
+
+def table(heads: list[str], rows: list[list[str]]) -> Table:
+    """A plain table."""
+    plain = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        plain.add_row(*row)
+    return plain
+
+
+def percent(value: float | None) -> str:
+    """A score in percent, or a dash."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def names(text: str | None) -> list[str]:
+    """The parts of ``a,b,c``."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def minutes(text: str | None) -> float | None:
+    """What ``--budget minutes=N`` says."""
+    from eosin.core.errors import WrongUse
+
+    if text is None:
+        return None
+    unit, _, value = text.partition("=")
+    try:
+        if unit == "minutes":
+            return float(value)
+    except ValueError:
+        pass
+    raise WrongUse(f"--budget {text}: write minutes=N, e.g. minutes=8")
+
+
+def comparison_table(comparison: Any) -> Table:
+    """One line an arm; scores in percent."""
+    rows = []
+    for arm in comparison.arms:
+        score = f"{percent(arm.miou.mean)}" + (f" ± {percent(arm.miou.sd)}" if arm.miou.sd is not None else "")
+        low, high = arm.ci95
+        versus = arm.versus
+        tested = ["baseline", ""] if versus is None else [f"{100 * versus.difference:+.1f}", f"{versus.p_holm:.3g}"]
+        each = [percent(arm.iou[name].mean) for name in comparison.classes]
+        runs = [str(len(arm.runs)), score, percent(arm.pooled), f"{percent(low)}–{percent(high)}"]
+        rows.append([arm.name, *runs, *each, *tested])
+    heads = ["method", "runs", "mIoU %", "pooled %", "95 %", *comparison.classes, "difference", "p (Holm)"]
+    return table(heads, rows)
+
+
+def score_table(entries: list[dict[str, Any]]) -> Table:
+    """One line an entry; scores in percent."""
+    names = entries[0]["classes"] if entries else []
+    rows = []
+    for e in entries:
+        if "tags" in e:
+            means = [percent(e["tags"]["map"]), ""]
+            each = [percent(e["tags"]["average_precision"][n]) for n in names]
+        else:
+            low, high = e["ci95"]["miou"]
+            means = [percent(e["miou"]), "" if low is None else f"{percent(low)}–{percent(high)}"]
+            each = [percent(e["iou"][n]) for n in names]
+        rows.append([e["step"], e["split"], e["protocol"], e["selection"], str(e["n_images"]), *means, *each])
+    return table(["step", "split", "protocol", "selected by", "images", "mIoU/mAP %", "95 %", *names], rows)
+
+
+def print_run(folder: Path) -> None:
+    """Print the scores of a run."""
+    entries = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    print_({"run": str(folder), "scores": entries}, lambda: score_table(entries))
+    if not State.json:
+        print(f"report: {folder / 'report.html'}   (for research use only)")
+
+
+def print_summary(folder: Path) -> None:
+    """Print what a data set holds."""
+    facts = verbs.describe_data(folder)
+    rows = [
+        [
+            split,
+            str(n["images"]),
+            str(n["masks"]),
+            str(n["patients"] or "–"),
+            *(str(t["present"]) for t in n["tags"].values()),
+        ]
+        for split, n in facts["splits"].items()
+    ]
+    heads = ["split", "images", "masks", "patients", *(f"with {name}" for name in facts["classes"])]
+    print_(facts, lambda: table(heads, rows))
+    if not State.json:
+        print(f"{facts['name']}: {facts['mpp'] or 'unknown'} um/px; licence: {facts['licence']}")

@@ -1,0 +1,155 @@
+"""Everything that is scored of one split: counts, boundaries, objects, confidence, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eosin.core.errors import EosinError
+from eosin.data.dataset import Dataset, Items
+from eosin.data.module import LabelledView
+from eosin.engine.evaluate import Predict, Seen, Tiling, predicted
+from eosin.metrics.boundary import BoundaryTally
+from eosin.metrics.calibration import PixelSample, Reliability
+from eosin.metrics.objects import ObjectTally
+from eosin.metrics.protocols import Protocol, Subject, tag_scores, tags_entry
+from eosin.metrics.scores import fwiou
+from eosin.slides.image import png_bytes, read_mask
+
+SCORING = 1  # raised when what is scored changes
+CALIBRATED_ON = "val"  # the split that a temperature may be fitted on
+COUNTS = "counts.npz"
+SHOWN = 12
+
+
+class Scoring:
+    """The scoring of one split.
+
+    Args:
+        dataset: the data.
+        subject: which split, and what is scored.
+        protocol: how.
+        tiling: tile and margin.
+        temperature: fitted before on the validation split, or None; on that split itself one is fitted.
+    """
+
+    def __init__(
+        self, dataset: Dataset, subject: Subject, protocol: Protocol, tiling: Tiling, temperature: float | None
+    ) -> None:
+        self.dataset, self.subject, self.protocol, self.tiling = dataset, subject, protocol, tiling
+        self.items: Items = dataset.items(subject.split)
+        self.truth = dataset.truth(subject.split)
+        self.view = LabelledView(self.items, self.truth, dataset.classes.ignore)
+        self._temperature = temperature
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def write(self, predict: Predict, folder: Path, done: Callable[[], None]) -> dict[str, Any] | None:
+        """Write a mask per item and the counts into a folder; see ``entry``."""
+
+        def keep(name: str, prediction: NDArray[np.uint8]) -> None:
+            (folder / f"{name}.png").write_bytes(png_bytes(prediction, self.dataset.classes))
+            done()
+
+        index, counts, entry = self._run(predict, keep)
+        if counts is not None:
+            ids, patients = self.items.ids[index], self.items.patients[index]
+            np.savez_compressed(folder / COUNTS, ids=ids, patients=patients, counts=counts)
+        return entry
+
+    def entry(self, predict: Predict, done: Callable[[], None]) -> dict[str, Any]:
+        """The object of ``scores.json``.
+
+        Raises:
+            EosinError: if the split has no masks, or a file of it is damaged.
+        """
+        *_, entry = self._run(predict, lambda name, prediction: done())
+        if entry is None:
+            raise EosinError(f"{self.dataset.folder}: split {self.subject.split!r} has no masks to score against")
+        return entry
+
+    def with_tags(self, entry: dict[str, Any] | None, scores: NDArray[np.float32]) -> dict[str, Any]:
+        """Add tag scores ``[N, K]`` to an entry, or make one of them alone where there is no truth."""
+        if entry is None:
+            return dict(tags_entry(self.subject, self.dataset.classes, scores, self.items.tags))
+        return {**entry, "tags": tag_scores(self.dataset.classes, scores, self.items.tags)}
+
+    def _run(
+        self, predict: Predict, keep: Callable[[str, NDArray[np.uint8]], None]
+    ) -> tuple[list[int], NDArray[np.int64] | None, dict[str, Any] | None]:
+        index, counts, measures = [], [], []
+        tally = _Tally(self.dataset, self._temperature, fit=self.subject.split == CALIBRATED_ON)
+        for one in predicted(predict, self.view, self.tiling, self.protocol):
+            name = str(self.items.ids[one.index])
+            keep(name, one.prediction)
+            if one.truth is not None:
+                index.append(one.index)
+                counts.append(self.protocol.count(one.prediction, one.truth))
+                measures.append(self.protocol.measure(one.prediction, one.truth))
+                tally.add(name, one, one.truth)
+        if self.truth is None:
+            return index, None, None
+        stacked = np.stack(counts)
+        entry = self.protocol.score_entry(self.subject, stacked, self.items.patients[index], measures)
+        return index, stacked, {**entry, **tally.entry()}
+
+
+class _Tally:
+    """What is scored beside the confusion matrix."""
+
+    def __init__(self, dataset: Dataset, temperature: float | None, fit: bool) -> None:
+        self.dataset = dataset
+        self.boundary = BoundaryTally(dataset.classes, dataset.mpp)
+        self.reliability = Reliability(temperature)
+        self.sample = PixelSample() if fit else None
+        self.objects = None if dataset.objects is None else ObjectTally(dataset.mpp)
+
+    @cached_property
+    def numbered(self) -> int | None:
+        """The class whose objects are numbered."""
+        return None if self.dataset.objects is None else self.dataset.classes.names.index(self.dataset.objects.tissue)
+
+    def add(self, name: str, one: Seen, truth: NDArray[np.uint8]) -> None:
+        ignore = self.dataset.classes.ignore
+        self.boundary.add(one.prediction, truth)
+        self.reliability.add(one.probabilities, truth, ignore)
+        if self.sample is not None:
+            self.sample.add(one.probabilities, truth, ignore)
+        path = self.dataset.object_path(name)
+        if self.objects is not None and path is not None:
+            self.objects.add(one.prediction == self.numbered, _numbered(path, truth))
+
+    def entry(self) -> dict[str, Any]:
+        calibration = self.reliability.entry()
+        if self.sample is not None:
+            calibration["temperature"] = self.sample.temperature()
+        said: dict[str, Any] = {"boundary": self.boundary.entry(), "calibration": calibration}
+        if self.objects is not None:
+            said["objects"] = self.objects.entry()
+        return said
+
+
+def _numbered(path: Path, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    objects = read_mask(path)
+    if objects.shape != truth.shape:
+        raise EosinError(f"{path}: {objects.shape} px where the mask has {truth.shape}; import the data again")
+    return objects
+
+
+def worst_to_best(folder: Path) -> list[str]:
+    """The items of a scored split that are worth a look: evenly spaced from worst to best by their own FwIoU."""
+    path = folder / COUNTS
+    if not path.exists():
+        return []
+    with np.load(path) as kept:
+        scored = [(fwiou(counts), str(item)) for item, counts in zip(kept["ids"], kept["counts"], strict=True)]
+    ranked = [item for score, item in sorted(scored) if not np.isnan(score)]
+    if len(ranked) <= SHOWN:
+        return ranked
+    return [ranked[round(i * (len(ranked) - 1) / (SHOWN - 1))] for i in range(SHOWN)]

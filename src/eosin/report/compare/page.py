@@ -1,0 +1,139 @@
+"""A comparison as one HTML file with nothing outside it: forest plot, tables, pictures, origin."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from string import Template
+
+from eosin import __version__
+from eosin.report.compare import words
+from eosin.report.compare.forest import forest
+from eosin.report.compare.form import Comparison
+from eosin.report.compare.grid import Grid
+from eosin.report.compare.tables import Cell, Column, Row, Table, all_tables
+from eosin.report.markup import Safe, absent, el, join, note, pairs, picture, swatch, table
+
+_PER_COLUMN = 165  # a picture narrower than this many CSS pixels shows nothing; the grid then scrolls sideways
+
+
+def html(comparison: Comparison, grid: Grid | str) -> str:
+    """The page.
+
+    Args:
+        comparison: what to show.
+        grid: the pictures, or the sentence that says why there are none.
+    """
+    blocks = [("intervals", "Mean IoU", Safe(_legend(comparison) + forest(comparison) + _findings(comparison)))]
+    blocks += [(t.key, t.title, _table(comparison, t)) for t in all_tables(comparison)]
+    blocks.append(("pictures", "Pictures", _pictures(comparison, grid)))
+    blocks.append(("origin", "Origin", _origin(comparison)))
+    if comparison.footnotes:
+        blocks.append(("footnotes", "Footnotes", _footnotes(comparison)))
+    page = Template(files("eosin.report.compare").joinpath("compare.html").read_text(encoding="utf-8"))
+    return page.substitute(
+        title=join([words.title(comparison)]),
+        style=_style(),
+        made_by=join([f"eosin {__version__}"]),
+        lead=join([_lead(comparison)]),
+        failures=_failures(comparison),
+        links=join(el("a", _short(title), href=f"#{key}") for key, title, _ in blocks),
+        sections=join(_card(*block) for block in blocks),
+    )
+
+
+def _style() -> str:
+    """The style sheet of the run's report, so that both pages look alike."""
+    report = files("eosin.report").joinpath("report.html").read_text(encoding="utf-8")
+    return report.partition("<style>")[2].partition("</style>")[0]
+
+
+def _lead(comparison: Comparison) -> str:
+    c = comparison
+    arms, folds = words.plural(len(c.arms), "arm"), f" in {c.folds} folds" if c.folds else ""
+    images = words.plural(c.images, "image")
+    return f"{arms} on {images} of {c.dataset} ({c.split}, {c.protocol}){folds}. For research use only."
+
+
+def _failures(comparison: Comparison) -> Safe:
+    parts = []
+    if comparison.failures:
+        told = el("b", f"Not made: {words.plural(len(comparison.failures), 'run')}")
+        lines = el("ul", [el("li", line) for line in comparison.failures], class_="failed")
+        parts.append(el("div", told, lines, class_="note"))
+    if warning := words.truth_note(comparison):
+        parts.append(note(warning))
+    return Safe("".join(parts))
+
+
+def _findings(comparison: Comparison) -> Safe:
+    lines = [el("li", words.sentence(comparison, arm)) for arm in words.ordered(comparison)]
+    return el("ul", lines, class_="findings")
+
+
+def _legend(comparison: Comparison) -> Safe:
+    pairs = zip(comparison.classes, comparison.colours, strict=True)
+    return el("p", [swatch(colour, name) for name, colour in pairs], class_="legend")
+
+
+def _table(comparison: Comparison, made: Table) -> Safe:
+    head = [made.first, *(_head(comparison, column) for column in made.columns)]
+    rows = [[_name(row), *map(_cell, row.cells, made.columns)] for row in made.rows]
+    first, *others = made.notes  # the heading says the title already
+    drawn = table(first, head, rows)
+    return Safe(drawn + el("ul", [el("li", line) for line in others], class_="notes"))
+
+
+def _head(comparison: Comparison, column: Column) -> object:
+    if column.text:
+        return el("span", column.title, class_="long")
+    if column.tissue is None:
+        return column.title
+    return swatch(comparison.colours[column.tissue], column.title)
+
+
+def _name(row: Row) -> Safe:
+    kind = "arm" + " upper" * row.upper + " main" * row.baseline
+    marks = el("sup", ",".join(map(str, row.footnotes))) if row.footnotes else None
+    return el("span", row.name, marks, el("small", row.remark) if row.remark else None, class_=kind)
+
+
+def _cell(cell: Cell, column: Column) -> object:
+    if column.text:
+        return el("span", cell.text, class_="long")
+    mean, mark, sd = cell.text.partition(f" {words.PLUS_MINUS} ")
+    below = el("small", f"{words.PLUS_MINUS} {sd}") if mark else None
+    return (el("b", mean, class_="best") if cell.best else mean, below)
+
+
+def _pictures(comparison: Comparison, grid: Grid | str) -> Safe:
+    if isinstance(grid, str):
+        return absent(f"No pictures could be drawn: {grid}")
+    width = f"min-width:{_PER_COLUMN * grid.columns}px"
+    drawn = el("div", picture(grid.pixels, grid.said, ""), style=width)
+    box = el("div", drawn, class_="shot", tabindex=0, role="region", aria_label="Pictures (scrolls)")
+    return Safe(el("p", grid.said, class_="soft") + box)
+
+
+def _origin(comparison: Comparison) -> Safe:
+    known = words.facts(comparison)
+    command = el("pre", el("code", known[-1][1]))
+    runs = el("ul", [el("li", arm.name, ": ", _folders(arm.runs)) for arm in comparison.arms], class_="notes")
+    return Safe(pairs(known[:-1]) + el("h3", "Command") + command + el("h3", "Runs") + runs)
+
+
+def _folders(runs: tuple[object, ...]) -> list[Safe]:
+    return [el("code", f"{run} ") for run in runs]
+
+
+def _footnotes(comparison: Comparison) -> Safe:
+    return el("ol", [el("li", line) for line in comparison.footnotes], class_="notes")
+
+
+def _short(title: str) -> str:
+    return title.partition(",")[0]
+
+
+def _card(key: str, title: str, body: Safe) -> Safe:
+    return el(
+        "section", el("h2", title, id=f"{key}-title"), body, id=key, class_="card", aria_labelledby=f"{key}-title"
+    )

@@ -1,0 +1,64 @@
+"""What there is, and what this machine offers."""
+
+from __future__ import annotations
+
+import platform
+
+from eosin.core.errors import WrongUse, nearest
+
+
+def doctor() -> tuple[dict[str, str], list[str]]:
+    """What this machine offers, and what keeps eosin from working, each defect with its mend."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    from eosin import __version__, _compat
+    from eosin.engine.device import open_device
+
+    defects = []
+    facts = {"eosin": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "torchvision", "timm", "segmentation-models-pytorch", "accelerate"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            defects.append(f"{package} is not installed: pip install -c constraints.txt .")
+    facts["torchvision binary"] = _compat.state()
+    device = open_device("auto")
+    facts["device"] = f"{device.name}, {torch.get_num_threads()} threads"
+    facts["precision"] = f"{device.precision} (what fit.precision = auto takes here)"
+    for extra, package in {"cpu": "openvino", "onnx": "onnxruntime", "ray": "ray"}.items():
+        try:
+            facts[f"extra {extra}"] = version(package)
+        except PackageNotFoundError:
+            facts[f"extra {extra}"] = "not installed"
+    return facts, defects
+
+
+def list_known(what: str) -> list[tuple[str, str]]:
+    """Names and one-line descriptions of ``methods``, ``recipes``, ``formats``, ``protocols`` or ``parts``."""
+    if what == "methods":
+        from eosin.methods.discover import methods
+
+        return [(name, (m.__doc__ or "").strip().splitlines()[0]) for name, m in methods().items()]
+    if what == "recipes":
+        from eosin.recipe import shipped
+
+        return [(name, text.splitlines()[0].lstrip("# ")) for name, text in shipped().items()]
+    if what == "formats":
+        from eosin.data.formats import importers
+
+        return [(name, importer.DESCRIPTION) for name, importer in importers().items()]
+    if what == "protocols":
+        from eosin.metrics.protocols import PROTOCOLS
+
+        return [(name, (p.__doc__ or "").strip().splitlines()[0]) for name, p in PROTOCOLS.items()]
+    if what == "parts":
+        from importlib import import_module
+        from pkgutil import walk_packages
+
+        import eosin.parts
+
+        found = [m.name for m in walk_packages(eosin.parts.__path__, "eosin.parts.") if not m.ispkg]
+        return [(n.removeprefix("eosin.parts."), (import_module(n).__doc__ or "").splitlines()[0]) for n in found]
+    raise WrongUse(f"cannot list {what!r}{nearest(what, ['methods', 'recipes', 'formats', 'protocols', 'parts'])}")
