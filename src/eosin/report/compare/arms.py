@@ -18,6 +18,7 @@ from eosin.metrics.scores import iou, mean_known
 from eosin.metrics.statistics import difference_interval, holm, miou_interval, permutation_test, t_test
 from eosin.recipe import Claim
 from eosin.report.compare.form import Arm, Cost, Interval, Published, Spread, Versus
+from eosin.report.compare.published import claimed, published_rows
 from eosin.report.compare.read import Run, mean, settings_digest
 from eosin.report.reading import mapping
 
@@ -201,21 +202,12 @@ def _cost(runs: Sequence[Run]) -> Cost:
 
 
 def _claim(run: Run) -> Published | None:
-    """What the recipe's paper printed."""
+    """What the recipe's paper printed: the published row where it is known, else as the recipe says."""
     said = run.settings.get("claim")
     if not said:
         return None
-    claim = Claim.model_validate(said)
-    return Published(
-        method=str(run.settings["method"]),
-        source=claim.source,
-        protocol=claim.protocol,
-        uses_truth=claim.uses_truth,
-        miou=claim.miou,
-        dice=claim.dice,
-        accuracy=claim.accuracy,
-        iou=claim.iou,
-    )
+    rows, _ = published_rows(str(run.entry["dataset"]))
+    return claimed(Claim.model_validate(said), str(run.settings["method"]), rows)
 
 
 def _interval(ends: tuple[float, float]) -> Interval:

@@ -92,6 +92,8 @@ class Published:
         dice: mean Dice or F1.
         accuracy: pixel accuracy.
         iou: by class.
+        fwiou: IoU weighted by each class's share of the pixels.
+        hausdorff: what the table calls a Hausdorff distance, in pixels.
         notes: numbers of the footnotes that concern it, from 1.
     """
 
@@ -103,6 +105,8 @@ class Published:
     dice: float | None
     accuracy: float | None
     iou: Mapping[str, float]
+    fwiou: float | None = None
+    hausdorff: float | None = None
     notes: tuple[int, ...] = ()
 
 

@@ -137,6 +137,8 @@ def published_rows(dataset: str) -> tuple[tuple[Published, ...], tuple[str, ...]
                 miou=row.miou,
                 dice=row.dice,
                 accuracy=row.accuracy,
+                fwiou=row.fwiou,
+                hausdorff=row.hausdorff,
                 iou=row.iou,
                 notes=tuple(sorted(notes)),
             )

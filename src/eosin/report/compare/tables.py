@@ -34,6 +34,14 @@ _CALIBRATION = {
     "temperature": ("Temperature", 2, 0),
 }
 
+_PRINTED: tuple[tuple[str, Callable[[Published], float | None]], ...] = (
+    ("mIoU %", lambda row: row.miou),
+    ("Mean Dice or F1 %", lambda row: row.dice),
+    ("Accuracy %", lambda row: row.accuracy),
+    ("FwIoU %", lambda row: row.fwiou),
+    ("\N{LEFT DOUBLE QUOTATION MARK}HD\N{RIGHT DOUBLE QUOTATION MARK} px", lambda row: row.hausdorff),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -222,13 +230,14 @@ def published(comparison: Comparison) -> Table | None:
     printed = dict.fromkeys(name for row, _ in rows for name in row.iou)
     order = [*(n for n in comparison.classes if n in printed), *(n for n in printed if n not in comparison.classes)]
     columns = [Column("Source", text=True), Column("Protocol", text=True)]
-    columns += [Column("mIoU %"), Column("Mean Dice or F1 %"), Column("Accuracy %")]
+    means = [(title, value) for title, value in _PRINTED if any(value(row) is not None for row, _ in rows)]
+    columns += [Column(title) for title, _ in means]
     tissues = {name: k for k, name in enumerate(comparison.classes)}
     columns += [Column(f"{name} %", tissue=tissues.get(name)) for name in order]
     columns.append(Column("Our arm of this recipe", text=True))
     body = []
     for row, arms in rows:
-        scored = [number(v, 2) for v in (row.miou, row.dice, row.accuracy, *(row.iou.get(n) for n in order))]
+        scored = [number(v, 2) for v in (*(value(row) for _, value in means), *(row.iou.get(n) for n in order))]
         cells = [row.source, row.protocol, *scored, ", ".join(arms) or DASH]
         name = f"{row.method} {DAGGER}" if row.uses_truth else row.method
         body.append(Row(name, tuple(Cell(text) for text in cells), footnotes=row.notes))
