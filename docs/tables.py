@@ -1,8 +1,10 @@
-"""Fill a table of a results page from finished runs, so that no number is typed by hand.
+"""Fill a table of a results page from finished runs or a comparison, so that no number is typed by hand.
 
     python docs/tables.py docs/results/glas.md seeds runs/cam-glas-0 runs/cam-glas-1 runs/cam-glas-2
+    python docs/tables.py docs/results/comparisons.md glas runs/compared
 
-replaces what stands between ``<!-- seeds -->`` and ``<!-- /seeds -->`` in the page.
+replaces what stands between ``<!-- seeds -->`` and ``<!-- /seeds -->`` in the page by a table of the runs, or by the
+``compare.md`` of the comparison, its headings two levels lower.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from eosin.core.artifact import write_text
 from eosin.report.table import results_table
 
 
-def fill(page: Path, block: str, runs: list[Path]) -> None:
-    """Put the table of ``runs`` into the named block of ``page``."""
+def fill(page: Path, block: str, sources: list[Path]) -> None:
+    """Put the table of runs, or a comparison, into the named block of ``page``."""
     begin, end = f"<!-- {block} -->", f"<!-- /{block} -->"
     text = page.read_text(encoding="utf-8")
     if begin not in text or end not in text:
         sys.exit(f"{page}: has no block {begin} ... {end}")
-    table = results_table(runs).strip()
-    write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", text, flags=re.DOTALL))
+    compared = sources[0] / "compare.md"
+    table = lowered(compared.read_text(encoding="utf-8")) if compared.is_file() else results_table(sources)
+    write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table.strip()}\n{end}", text, flags=re.DOTALL))
+
+
+def lowered(text: str) -> str:
+    """Markdown with its headings two levels lower."""
+    return re.sub(r"^#", "###", text, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 4:
-        sys.exit("usage: python docs/tables.py PAGE BLOCK RUN...")
-    fill(Path(sys.argv[1]), sys.argv[2], [Path(run) for run in sys.argv[3:]])
+        sys.exit("usage: python docs/tables.py PAGE BLOCK RUN... | COMPARISON")
+    fill(Path(sys.argv[1]), sys.argv[2], [Path(argument) for argument in sys.argv[3:]])

@@ -1,1 +1,1 @@
-"""Confusion, scores, tag metrics and protocols."""
+"""Confusion, scores, boundaries, objects, calibration, tag metrics, statistics and protocols."""
