@@ -49,7 +49,7 @@ def overlay(rgb: Pixels, mask: Pixels, classes: Classes, alpha: float = 0.4) -> 
     return np.asarray(tinted, np.uint8)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def typeface(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """DejaVu Sans, which comes with matplotlib and knows most alphabets; Pillow's own font knows ASCII only."""
     matplotlib = find_spec("matplotlib")
     folders = matplotlib.submodule_search_locations if matplotlib else None
@@ -82,7 +82,7 @@ def legend(classes: Classes, width: int, texts: Sequence[str] = (), note: str = 
     """
     width = max(width, 160)
     size = int(np.clip(width // 48, 13, 40))
-    font, row, gap = _font(size), round(1.6 * size), size
+    font, row, gap = typeface(size), round(1.6 * size), size
     x, y, places = gap, gap // 2, []
     for text in texts or classes.names:
         wide = 2 * size + round(font.getlength(text))

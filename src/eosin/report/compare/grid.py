@@ -21,7 +21,7 @@ from eosin.report.compare.form import Arm, Comparison
 from eosin.report.figures import fitted, tinted
 from eosin.report.markup import number
 from eosin.report.reading import mapping
-from eosin.slides.draw import Pixels, _font, legend
+from eosin.slides.draw import Pixels, legend, typeface
 from eosin.slides.image import read_mask, read_rgb
 
 _GAP, _LEGEND = 12, 900
@@ -196,7 +196,7 @@ def _drawn(lines: Sequence[tuple[str, Sequence[_Tile]]], classes: Classes) -> Pi
 
 
 def _titles(titles: Sequence[str], wide: int, width: int) -> Pixels:
-    font = _font(_TITLE)
+    font = typeface(_TITLE)
     wrapped = [_wrapped(title, font, wide) for title in titles]
     line = round(1.3 * _TITLE)
     height = max(map(len, wrapped)) * line + _GAP
@@ -210,7 +210,7 @@ def _titles(titles: Sequence[str], wide: int, width: int) -> Pixels:
 
 
 def _caption(text: str, width: int) -> Pixels:
-    font = _font(_TEXT)
+    font = typeface(_TEXT)
     texts = _wrapped(text, font, width - 2 * _GAP)
     line = round(1.4 * _TEXT)
     image = Image.new("RGB", (width, len(texts) * line + 6), "white")
@@ -222,7 +222,7 @@ def _caption(text: str, width: int) -> Pixels:
 
 
 def _row(tiles: Sequence[_Tile], wide: int, width: int) -> Pixels:
-    font = _font(_TEXT)
+    font = typeface(_TEXT)
     high = max(t.pixels.shape[0] for t in tiles if t.pixels is not None)
     image = Image.new("RGB", (width, high + round(1.8 * _TEXT)), "white")
     pen = ImageDraw.Draw(image)
