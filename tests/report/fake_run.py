@@ -52,7 +52,7 @@ def make_data(folder: Path, *, truth: bool, side: int = 24, items: int = 15, nam
     for split in ("train", "val", "test"):
         for i in range(items):
             item = f"{split}-{i:03d}"
-            mask = _discs(draw, side)
+            mask = discs(draw, side)
             rgb = np.asarray([(244, 242, 246), (170, 90, 150), (226, 150, 190)], np.uint8)[mask]
             rgb = np.clip(rgb + draw.normal(0, 9, rgb.shape), 0, 255).astype(np.uint8)
             (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,8 @@ def _save(path: Path, mask: np.ndarray) -> None:
     path.write_bytes(png_bytes(mask, CLASSES))
 
 
-def _discs(draw: np.random.Generator, side: int) -> np.ndarray:
+def discs(draw: np.random.Generator, side: int) -> np.ndarray:
+    """A mask: up to one disc of tumour over one of stroma, on background."""
     y, x = np.mgrid[:side, :side] / side
     mask = np.zeros((side, side), np.uint8)
     for k in (2, 1):
@@ -134,7 +135,7 @@ def _score(dataset: Dataset, run: Path, step: str, split: str, seed: int, skill:
     protocol, counts = Strict(CLASSES), []
     for i, item in enumerate(items.ids):
         side = Image.open(items.path(i)).height
-        predicted = _discs(draw, side)
+        predicted = discs(draw, side)
         if truth is not None:
             true = np.asarray(Image.open(truth.path(i)))
             right = draw.random((side, side)) < skill * (i + 1) / len(items)

@@ -35,7 +35,7 @@ from eosin.slides.image import png_bytes
 CLASSES = Classes(
     tissues=(
         Tissue(name="tumour", colour=(200, 40, 40)),
-        Tissue(name="stroma", colour=(60, 160, 80)),
+        Tissue(name="stroma", colour=(60, 165, 120)),
         Tissue(name="lymphocytes", colour=(50, 80, 200)),
         Tissue(name="necrosis", colour=(235, 190, 50)),
     )

@@ -88,7 +88,8 @@ def _overlaps(dataset: Dataset) -> Safe:
     notes = []
     for what, column in _SHARED:
         names = {split: _named(dataset.items(split), column) for split in dataset.splits}
-        found = [(a, b, sorted(names[a] & names[b])) for a, b in combinations(names, 2) if names[a] & names[b]]
+        pairs_of = ((a, b, names[a] & names[b]) for a, b in combinations(names, 2))
+        found = [(a, b, sorted(both, key=lambda name: (len(name), name))) for a, b, both in pairs_of if both]
         if not found:
             continue
         key = f"{what.split()[0]}_overlap"

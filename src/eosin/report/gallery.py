@@ -83,7 +83,7 @@ def predictions(record: Record) -> Safe:
     else:
         said += "by name. There is no truth to judge them by."
     parts = [el("p", said, class_="soft"), _legend(dataset.classes)]
-    parts.append(el("div", rows, class_="gallery wide" if len(columns) > 1 else "gallery"))
+    parts.append(el("div", rows, class_="gallery wide" if len(columns) + 1 + judged > 3 else "gallery"))
     if any(column.uses_truth for column in columns):
         parts.append(note(_DAGGER, " drawn with the tags of these very images, which nobody has at test time."))
     return Safe("".join(parts))

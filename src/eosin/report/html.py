@@ -9,7 +9,7 @@ from string import Template
 
 from eosin.core.artifact import write_text
 from eosin.report import datacard, doubts, gallery, outlines, scoring, sections
-from eosin.report.markup import Safe, el, join
+from eosin.report.markup import Safe, el, join, stylesheet
 from eosin.report.reading import Record, read_run
 
 _Block = tuple[str, str, Safe]
@@ -56,6 +56,7 @@ def write_report(run: Path) -> Path:
         path,
         page.substitute(
             title=join([f"{record.method} on {record.data_name}"]),
+            style=stylesheet(),
             made_by=join([f"eosin {record.provenance.get('eosin', '')}".strip()]),
             sentence=join([sections.sentence(record)]),
             hero=sections.hero(record),

@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
 
 import cv2
 import numpy as np
@@ -108,7 +109,7 @@ def picture(rgb: Pixels, alt: str, caption: object) -> Safe:
             break
     source = "data:image/jpeg;base64," + base64.b64encode(packed.tobytes()).decode("ascii")
     height, width = rgb.shape[:2]
-    image = el("img", src=source, alt=alt, width=width, height=height, loading="lazy", decoding="async")
+    image = el("img", src=source, alt=alt, width=width, height=height)
     return el("figure", image, el("figcaption", caption))
 
 
@@ -144,3 +145,8 @@ def seconds(value: object) -> str:
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE} s"
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+
+
+def stylesheet() -> str:
+    """The style sheet that all pages share, for a ``<style>`` element."""
+    return files("eosin.report").joinpath("style.css").read_text(encoding="utf-8")

@@ -38,9 +38,12 @@ _PARTS = {
 _LABEL = re.compile(r"\[([01][01 ,_]*)\](?=\.[A-Za-z]+$)")
 _TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 
-# Okabe and Ito's blue, orange, green and sky, with a red and an aubergine between: any two of them are 17 or more in
-# CIEDE2000 apart, to normal, protan and deutan eyes.
-_COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (175, 25, 0), (86, 180, 233), (75, 0, 50))
+# Okabe and Ito's blue, orange, green and sky, with others between: any two of them are 16 or more in CIEDE2000 apart,
+# to normal, protan and deutan eyes.
+_COLOURS = (
+    *((0, 114, 178), (230, 159, 0), (0, 158, 115), (175, 25, 0), (86, 180, 233), (75, 0, 50)),
+    *((230, 165, 180), (185, 255, 185), (255, 255, 15), (85, 80, 70)),
+)
 
 
 def _commas(value: object) -> object:

@@ -11,7 +11,7 @@ from eosin.report.compare.forest import forest
 from eosin.report.compare.form import Comparison
 from eosin.report.compare.grid import Grid
 from eosin.report.compare.tables import Cell, Column, Row, Table, all_tables
-from eosin.report.markup import Safe, absent, el, join, note, pairs, picture, swatch, table
+from eosin.report.markup import Safe, absent, el, join, note, pairs, picture, stylesheet, swatch, table
 
 _PER_COLUMN = 165  # a picture narrower than this many CSS pixels shows nothing; the grid then scrolls sideways
 
@@ -32,19 +32,13 @@ def html(comparison: Comparison, grid: Grid | str) -> str:
     page = Template(files("eosin.report.compare").joinpath("compare.html").read_text(encoding="utf-8"))
     return page.substitute(
         title=join([words.title(comparison)]),
-        style=_style(),
+        style=stylesheet(),
         made_by=join([f"eosin {__version__}"]),
         lead=join([_lead(comparison)]),
         failures=_failures(comparison),
         links=join(el("a", _short(title), href=f"#{key}") for key, title, _ in blocks),
         sections=join(_card(*block) for block in blocks),
     )
-
-
-def _style() -> str:
-    """The style sheet of the run's report, so that both pages look alike."""
-    report = files("eosin.report").joinpath("report.html").read_text(encoding="utf-8")
-    return report.partition("<style>")[2].partition("</style>")[0]
 
 
 def _lead(comparison: Comparison) -> str:
