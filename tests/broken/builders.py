@@ -306,6 +306,12 @@ def slide_in_two_splits(draft: Draft) -> None:
     draft.row("test-0")["slide"] = "train-s31"
 
 
+@defect("items.csv: parent image in two splits (train and test): 'test-1' (lines 10, 63)", "into one split")
+def patch_of_a_tested_image(draft: Draft) -> None:
+    draft.header.append("parent")
+    draft.row("train-8")["parent"] = "test-1"
+
+
 @defect("items.csv: classes 'tumour' and 'stroma' occur together on every training item", "merge them")
 def classes_together(draft: Draft) -> None:
     for row in draft.rows:

@@ -62,6 +62,14 @@ def test_unknown_patients_are_a_warning(tmp_path: Path) -> None:
     assert level == "warning" and "no item names its patient" in line
 
 
+def test_patients_known_in_one_split_alone_are_a_warning(tmp_path: Path) -> None:
+    draft = sound(tmp_path / "d")
+    for row in draft.rows:
+        row["patient"] = row["patient"] if row["split"] == "train" else ""
+    [(level, line)] = lines(draft)
+    assert level == "warning" and "no item of val or test names its patient" in line
+
+
 def test_a_class_on_every_training_item_is_a_warning(tmp_path: Path) -> None:
     draft = sound(tmp_path / "d")
     for row in draft.rows:

@@ -292,6 +292,24 @@ def test_a_slide_of_two_patients_is_named(tmp_path: Path) -> None:
     assert split_dataset(source, tmp_path / "f", by="slide")
 
 
+@pytest.mark.parametrize("by", ["patient", "slide"])
+def test_an_image_beside_its_patches_of_another_patient_is_named(tmp_path: Path, by: By) -> None:
+    """Declared as importers do: that whole images stand beside their patches says nothing of whose they are."""
+    rows = [replace(row, slide=f"s-{row.patient}") for row in whole_and_patches(12, patient=True)]
+    rows[7] = replace(rows[7], patient="p5", slide="s-p5")  # the image i1, whose patches are of p0
+    source = write(tmp_path / "d", rows, {"patient_overlap": "x", "slide_overlap": "x", "parent_overlap": "x"})
+    with pytest.raises(EosinError, match=rf"line 10: parent 'i1' is of two {by}s, '(s-)?p5' \(line 9\) and '(s-)?p0'"):
+        split_dataset(source, tmp_path / "f", by=by, folds=3)
+
+
+def test_images_that_name_each_other_as_parents_stay_together(tmp_path: Path) -> None:
+    rows = patients([1] * 12, [k % 2 for k in range(12)])
+    rows = [replace(row, parent=f"p{k ^ 1}-0") for k, row in enumerate(rows)]
+    for folder in split_dataset(write(tmp_path / "d", rows), tmp_path / "f", by="image", folds=3):
+        found = where(folder)
+        assert all(found[f"p{k}-0"] == found[f"p{k + 1}-0"] for k in range(0, 12, 2))
+
+
 def test_patches_and_whole_images_are_not_pooled(tmp_path: Path) -> None:
     rows = [replace(row, split="test" if row.split == "whole" else "train") for row in whole_and_patches(8)]
     source = write(tmp_path / "d", rows)

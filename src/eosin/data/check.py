@@ -15,7 +15,7 @@ import numpy as np
 
 from eosin.core.classes import Classes
 from eosin.data.advice import Size, together
-from eosin.data.contract import HEAD, ITEMS, Finding, Head, Table, read_contract
+from eosin.data.contract import HEAD, ITEMS, WHOLE, Finding, Head, Table, read_contract
 from eosin.data.dataset import Dataset, ordered_splits
 from eosin.slides.image import BadImage, read_mask, read_palette, read_rgb
 
@@ -210,8 +210,15 @@ def table_findings(folder: Path, head: Head, table: Table, sizes: Sequence[Size 
 
 def _overlaps(table: Table, file: Path) -> Iterable[Finding]:
     """Patients, slides and parent images in two splits: what is learnt there by heart is scored as knowledge."""
-    for column, what in (("patient", "patient"), ("slide", "slide"), ("parent", "parent image")):
-        names = getattr(table, column)
+    # An image that others name as their parent is of that image itself; whole ones beside their patches are no split
+    alone = (table.parent == "") & (table.split != WHOLE) & np.isin(table.ids, table.parent)
+    parents = np.where(alone, table.ids, table.parent)
+    units = (
+        ("patient", "patient", table.patient),
+        ("slide", "slide", table.slide),
+        ("parent", "parent image", parents),
+    )
+    for column, what, names in units:
         where: dict[str, dict[str, int]] = defaultdict(dict)
         for row in np.flatnonzero(names != ""):
             where[str(names[row])].setdefault(str(table.split[row]), int(table.line[row]))
@@ -222,8 +229,11 @@ def _overlaps(table: Table, file: Path) -> Iterable[Finding]:
         for splits, those in shared.items():
             message = f"{what} in two splits ({' and '.join(splits)}): {_some(those)}; move each into one split"
             yield Finding("error", file, message, f"{column}_overlap")
-    if len(ordered_splits(table)) > 1 and not (table.patient != "").any():
-        message = "no item names its patient, so that patients in two splits cannot be found; fill the column"
+    splits = ordered_splits(table)
+    nameless = [split for split in splits if not (table.patient[table.split == split] != "").any()]
+    if len(splits) > 1 and nameless:
+        of = "" if nameless == list(splits) else f" of {' or '.join(nameless)}"
+        message = f"no item{of} names its patient, so that patients in two splits cannot be found; fill the column"
         yield Finding("warning", file, message, "patient")
 
 

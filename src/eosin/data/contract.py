@@ -30,6 +30,9 @@ REQUIRED = ("id", "split", "image", "mask", "patient")
 OPTIONAL = ("slide", "parent", "x", "y", "origin")
 FIXED = REQUIRED + OPTIONAL
 
+WHOLE = "whole"
+"""The split that holds whole images, where importers write these beside the patches cut from them."""
+
 # The findings that can be true of a sound data set, so that its author may declare them.
 KNOWN = (
     "patient_overlap",

@@ -217,7 +217,7 @@ class Row:
     origin: str = ""
 
 
-def write_dataset(
+def write_dataset(  # noqa: PLR0913 - the keys of dataset.yaml
     folder: Path,
     *,
     name: str,

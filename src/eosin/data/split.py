@@ -22,13 +22,10 @@ from numpy.typing import NDArray
 from eosin.core.artifact import atomic_folder
 from eosin.core.errors import EosinError, WrongUse
 from eosin.data.check import table_findings
-from eosin.data.contract import HEAD, ITEMS, Contract, Finding, Fold, Head, Table, read_contract
+from eosin.data.contract import HEAD, ITEMS, WHOLE, Contract, Finding, Fold, Head, Table, read_contract
 from eosin.data.dataset import Row, write_dataset
 
 By = Literal["patient", "slide", "image"]
-
-WHOLE = "whole"
-"""The split that holds whole images, where importers write these beside the patches cut from them."""
 
 _COLUMNS = {"patient": "patient", "slide": "slide", "image": "parent"}  # from coarse to fine
 _IN_PIXELS = ("duplicate_image", "tags_contradict")  # known findings that only decoding can find again
@@ -165,23 +162,26 @@ def _roots(table: Table) -> NDArray[np.str_]:
     }
 
     def root(name: str) -> str:
-        seen: set[str] = set()
+        seen: list[str] = []
         while name in parents and name not in seen:
-            seen.add(name)
+            seen.append(name)
             name = parents[name]
-        return name
+        return min(seen[seen.index(name) :]) if name in seen else name  # of a circle the first by name, from all of it
 
     return np.array([root(str(name)) for name in table.ids])
 
 
 def _refuse_torn(file: Path, head: Head, table: Table, by: By, groups: NDArray[np.str_]) -> None:
     """Slides of two patients, or images of two slides, would be in two splits however groups are dealt."""
-    units = list(_COLUMNS)
+    units, whole = list(_COLUMNS), (table.split == WHOLE).any()
     for unit in units[units.index(by) + 1 :]:
         column = _COLUMNS[unit]
-        cells = getattr(table, column)
+        # An image is torn too where it is an item itself, beside its patches
+        cells = _roots(table) if unit == "image" else getattr(table, column)
+        # What is declared was accepted; but not whole images beside patches, which says nothing of patients and slides
+        declared = f"{column}_overlap" in head.known and not (unit == "image" and whole)
         first: dict[str, int] = {}
-        for row in np.flatnonzero(cells != "") if f"{column}_overlap" not in head.known else ():
+        for row in np.flatnonzero(cells != "") if not declared else ():
             other = first.setdefault(str(cells[row]), int(row))
             if groups[other] != groups[row]:
                 lines = f"{str(groups[other])!r} (line {table.line[other]}) and {str(groups[row])!r}"

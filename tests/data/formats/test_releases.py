@@ -272,6 +272,37 @@ def test_missing_and_doubled_parts(tmp_path: Path, name: str) -> None:
     assert data.splits == ("train",) and errors(data) == [], "a data set without masks runs to the end too"
 
 
+def test_two_releases_side_by_side_are_not_guessed_at(tmp_path: Path) -> None:
+    lay_out(tmp_path / "src" / "BCSS-WSSS", FORMS["bcss"])
+    lay_out(tmp_path / "src" / "LUAD-HistoSeg", FORMS["luad"])
+    draw(tmp_path / "src" / "__MACOSX" / "train" / "x.png")
+    for name in ("bcss", "luad"):
+        with pytest.raises(EosinError, match="in each of BCSS-WSSS, LUAD-HistoSeg; give one of these folders"):
+            imported(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "other"), [("bcss", "luad"), ("luad", "bcss")])
+def test_a_release_of_as_many_classes_is_not_taken_for_this_one(tmp_path: Path, name: str, other: str) -> None:
+    lay_out(tmp_path / "src", FORMS[other])
+    with pytest.raises(EosinError, match=f"is named as those of {other}, not of {name}; import it as {other}"):
+        imported(name, tmp_path)
+
+
+@FORM_NAMES
+def test_a_mask_of_another_size_is_named(tmp_path: Path, name: str) -> None:
+    lay_out(tmp_path / "src", FORMS[name])
+    draw_mask(tmp_path / "src" / "val" / "mask" / FORMS[name].val, stripes([0, 1], 12, 8))
+    with pytest.raises(EosinError, match=r"val/mask/.*: 8 x 12 px where its image has 16 x 16; take both from"):
+        imported(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", [*FORMS, "prog", "ebhi"])
+def test_a_file_is_no_release(tmp_path: Path, name: str) -> None:
+    (tmp_path / "src").write_text("an archive")
+    with pytest.raises(EosinError, match="src: is no folder; give the folder that holds"):
+        imported(name, tmp_path)
+
+
 def test_thousands_of_files_take_seconds(tmp_path: Path) -> None:
     """BCSS has 31,826 files; training images are not read at all."""
     form = FORMS["bcss"]

@@ -99,20 +99,34 @@ def parts(source: Path) -> dict[str, Path]:
     """The folders of ``train``, ``val`` and ``test`` that are there, however spelt, in the source or one level below.
 
     Raises:
-        EosinError: if there is none, or one of them twice.
+        EosinError: if there is none, or one of them twice, or several folders hold parts, as those of two releases.
     """
-    for root in (source, *sorted(folder for folder in source.iterdir() if folder.is_dir())):
-        found: dict[str, Path] = {}
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            spelt = re.sub(r"^\d+\.\s*", "", folder.name.lower())
-            part = next((part for part, names in _PARTS.items() if spelt in names), None)
-            if part in found:
-                raise EosinError(f"{folder}: is {part!r} and so is {found[part].name!r}; remove one of the two")
-            if part is not None:
-                found[part] = folder
-        if found:
-            return found
-    raise EosinError(f"{source}: no folder train, val or test in it; give the folder that holds them")
+    if not source.is_dir():
+        raise EosinError(f"{source}: is no folder; give the folder that holds train, val and test")
+    found = _parts_in(source)
+    if found:
+        return found
+    inner = (
+        folder for folder in sorted(source.iterdir()) if folder.is_dir() and not folder.name.startswith((".", "_"))
+    )
+    below = {folder.name: found for folder in inner if (found := _parts_in(folder))}
+    if len(below) > 1:
+        raise EosinError(f"{source}: train, val or test are in each of {', '.join(below)}; give one of these folders")
+    if not below:
+        raise EosinError(f"{source}: no folder train, val or test in it; give the folder that holds them")
+    return next(iter(below.values()))
+
+
+def _parts_in(root: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        spelt = re.sub(r"^\d+\.\s*", "", folder.name.lower())
+        part = next((part for part, names in _PARTS.items() if spelt in names), None)
+        if part in found:
+            raise EosinError(f"{folder}: is {part!r} and so is {found[part].name!r}; remove one of the two")
+        if part is not None:
+            found[part] = folder
+    return found
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:

@@ -33,7 +33,7 @@ from eosin.data.formats._common import (
     unlabelled,
 )
 from eosin.data.formats._masks import Coding, mask_mode, read_coded
-from eosin.slides.image import png_bytes, read_mask
+from eosin.slides.image import image_size, png_bytes, read_mask
 
 _PLACED = re.compile(r"(.+)-\d+-\d+$")
 
@@ -66,6 +66,7 @@ class Release:
         licence: the terms.
         citation: what to cite.
         source_of: reads a file name without label and ending.
+        not_ours: how the images of another format are named whose labels have as many digits, and that format.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Release:
     licence: str
     citation: str
     source_of: Callable[[str], Source]
+    not_ours: tuple[re.Pattern[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,12 @@ def _row(folder: Path, release: Release, image: _Image) -> Row:
     )
     classes = release.coding.classes
     if image.mask is None:
+        _refuse_foreign(image.image, name, release)
         return replace(row, tags=named_tags(image.image, len(classes)))
-    mask = read_coded(image.mask, release.coding)
+    mask, size = read_coded(image.mask, release.coding), image_size(image.image)
+    if mask.shape != size:
+        sizes = f"{mask.shape[1]} x {mask.shape[0]} px where its image has {size[1]} x {size[0]}"
+        raise EosinError(f"{image.mask}: {sizes}; take both from the same release")
     row = replace(row, mask=str(image.mask))
     if image.white is not None or mask_mode(image.mask) not in ("L", "P"):
         mask = _without_white(mask, image.white, classes.ignore)
@@ -142,6 +148,13 @@ def _row(folder: Path, release: Release, image: _Image) -> Row:
         (folder / row.mask).parent.mkdir(parents=True, exist_ok=True)
         (folder / row.mask).write_bytes(png_bytes(mask, classes))
     return replace(row, tags=present(mask, len(classes)))
+
+
+def _refuse_foreign(image: Path, name: str, release: Release) -> None:
+    """Labels with as many digits would be read in the wrong order, without any sign of it."""
+    if release.not_ours is not None and release.not_ours[0].search(name):
+        other = release.not_ours[1]
+        raise EosinError(f"{image}: is named as those of {other}, not of {release.name}; import it as {other}")
 
 
 def _without_white(mask: Array, file: Path | None, ignore: int) -> Array:

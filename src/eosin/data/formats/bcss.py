@@ -9,6 +9,7 @@ patch lies is not told. Patient and slide are read from the TCGA barcode.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,7 @@ RELEASE = Release(
     licence="BCSS is CC0 1.0; the patch release states no terms of its own",
     citation=CITATION,
     source_of=source_of,
+    not_ours=(re.compile(r"^[^_]+-\d+-\d+$"), "luad"),
 )
 
 

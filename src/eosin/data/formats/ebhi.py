@@ -100,6 +100,8 @@ def _pairs(source: Path, options: Options) -> tuple[list[_Pair], list[Path]]:
     for name in options.folders:
         if name not in FOLDERS:
             raise WrongUse(f"folders: EBHI-Seg has no {name!r}{nearest(name, list(FOLDERS))}")
+    if not source.is_dir():
+        raise EosinError(f"{source}: is no folder; give the folder that holds the six of EBHI-Seg")
     root = source
     if subfolder(source, *_spelt(FOLDERS)) is None:
         root = subfolder(source, "ebhi seg") or source

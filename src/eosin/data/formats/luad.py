@@ -7,6 +7,7 @@ two the patch's place in its slide. Which slide that is and at what scale is not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ RELEASE = Release(
     licence="no licence text known (slides of TCGA and of a hospital): research only",
     citation=CITATION,
     source_of=placed_source,
+    not_ours=(re.compile(r"_xmin\d+_ymin\d+"), "bcss"),
 )
 
 
