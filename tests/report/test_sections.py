@@ -177,6 +177,20 @@ def test_pseudo_masks_of_scored_splits_are_marked_and_never_lead(tmp_path: Path)
     assert "This protocol uses truth" not in page.text
 
 
+def test_a_run_whose_only_protocol_uses_truth_is_marked_wherever_it_shows(tmp_path: Path) -> None:
+    made = make_run(tmp_path)
+    recipe = made.run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("protocol: strict", "protocol: tissue-fp-tags"))
+    truth = {"protocol": "tissue-fp-tags", "uses_truth": True}
+    page = changed(made, "scores.json", lambda scores: [{**e, **truth} for e in scores])
+    hero = page.source.split('class="hero"')[1].split("<section")[0]
+    assert "uses truth at test time" in words(hero)
+    assert "Validation scores (by a protocol that uses truth at test time)" in page.text
+    for row in section(page, "gallery").split("<article")[1:]:
+        captions = [words(caption) for caption in re.findall(r"<figcaption>(.*?)</figcaption>", row)]
+        assert [c for c in captions if "\N{DAGGER}" not in c] == ["image", "truth"]
+
+
 def test_the_deployed_step_leads_even_if_another_is_scored_last(tmp_path: Path) -> None:
     made = make_run(tmp_path)
     page = changed(made, "scores.json", lambda scores: scores[::-1])
@@ -229,7 +243,11 @@ def test_overlap_that_nobody_declared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rename", "said"),
-    [(lambda split, _: f"{split}-one", "No patient is in two splits."), (lambda *_: "", "Patients are not known")],
+    [
+        (lambda split, _: f"{split}-one", "No patient is in two splits."),
+        (lambda *_: "", "Patients are not known"),
+        (lambda split, _: "one" * (split == "train"), "Not every item of val and test names its patient, so it cannot"),
+    ],
 )
 def test_no_overlap(tmp_path: Path, rename: Callable[[str, str], str], said: str) -> None:
     made = make_run(tmp_path)

@@ -139,6 +139,10 @@ def permutation_test(
     difference that was seen. Up to 12 clusters G all swaps are tried: p is exact and at least 2 / 2**G. Beyond that
     ``permutations`` swaps are drawn and p is (b + 1) / (permutations + 1), which never claims 0.
 
+    The coin is one of patients: p tells whether these trained models would differ on other patients, too. The luck of
+    a training is shared by all patients of a run and is not in it, so that two arms of one method whose seeds scatter
+    are often told apart. Whether every paired seed gains is to be asked besides.
+
     Args:
         a: int64 ``[N, K, K]`` or ``[S, N, K, K]``, seeds paired with those of ``b``.
         b: of the same shape, for the same images in the same order.

@@ -99,9 +99,12 @@ def _overlaps(dataset: Dataset) -> Safe:
         notes.append(note(el("b", f"The same {what}s in two splits: "), f"{said}. {declared}"))
     if notes:
         return Safe("".join(notes))
-    if any(_named(dataset.items(split), "patients") for split in dataset.splits):
+    nameless = [split for split in dataset.splits if (dataset.items(split).patients == "").any()]
+    if not nameless:
         return el("p", "No patient is in two splits.", class_="soft")
-    return el("p", "Patients are not known, so it cannot be said whether two splits share one.", class_="soft")
+    known = any(_named(dataset.items(split), "patients") for split in dataset.splits)
+    why = f"Not every item of {' and '.join(nameless)} names its patient" if known else "Patients are not known"
+    return el("p", f"{why}, so it cannot be said whether two splits share one.", class_="soft")
 
 
 def _some(names: list[str]) -> str:

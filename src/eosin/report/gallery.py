@@ -92,6 +92,12 @@ def predictions(record: Record) -> Safe:
 def _columns(record: Record, final: str, split: str) -> list[_Column]:
     """The masks that steps made of a split, in the order of the steps, those of the final one last."""
     columns = []
+    marked = {str(e.get("step")) for e in record.scores if e.get("uses_truth") and e["split"] == split}
+
+    def column(step: str, what: str, caption: str) -> _Column:
+        folder, touched = record.folder / "predictions" / step / split, step in marked
+        return _Column(folder, what, el("span", caption, " ", _DAGGER) if touched else caption, touched)
+
     for step in record.steps:
         folder = record.folder / "predictions" / step.name / split
         if step.name == final or not any(folder.glob("*.png")):
@@ -100,10 +106,10 @@ def _columns(record: Record, final: str, split: str) -> list[_Column]:
             caption = el("span", "pseudo mask ", _DAGGER, " (by the image's tags)")
             columns.append(_Column(folder, f"Pseudo mask ({step.name})", caption, uses_truth=True))
         elif step.kind == "fit":
-            columns.append(_Column(folder, f"CAM ({step.name})", f"CAM ({step.name})"))
+            columns.append(column(step.name, f"CAM ({step.name})", f"CAM ({step.name})"))
         else:
-            columns.append(_Column(folder, f"Prediction ({step.name})", f"prediction ({step.name})"))
-    return [*columns, _Column(record.folder / "predictions" / final / split, "Prediction", "prediction")]
+            columns.append(column(step.name, f"Prediction ({step.name})", f"prediction ({step.name})"))
+    return [*columns, column(final, "Prediction", "prediction")]
 
 
 def pseudo_masks(record: Record, step: Step) -> Safe:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from eosin.core.classes import Colour
+from eosin.metrics.protocols import PROTOCOLS
 from eosin.report.figures import Line, charts
 from eosin.report.markup import Safe, absent, count, el, fill, number, pairs, seconds, span, table
 from eosin.report.reading import Record, Step, chosen, interval, is_segmentation, mapping
@@ -48,6 +49,7 @@ def hero(record: Record) -> Safe:
         below = f"exact match of all tags {number(tags.get('exact_match'))}"
     facts = f"step {entry.get('step')} on {count(entry.get('n_images'))} images of {entry['split']}"
     facts += f", {record.fold}" if record.fold else ""
+    facts += ", uses truth at test time" if entry.get("uses_truth") else ""
     big = el("div", el("b", number(value, 2)), el("span", title), el("small", below), el("small", facts), class_="big")
     ends = {name: interval(entry, name) for name in by_class}
     rows = [
@@ -79,7 +81,9 @@ def _whisker(ends: tuple[float, float] | None) -> Safe | None:
 
 def curves(record: Record) -> Safe:
     """Every loss term and validation score of every trained step."""
-    panels = []
+    panels, judged = [], "Validation scores"
+    if (rule := PROTOCOLS.get(str(record.settings.get("protocol")))) is not None and rule.uses_truth:
+        judged += " (by a protocol that uses truth at test time)"
     for step in record.steps:
         if not step.epochs:
             continue
@@ -88,7 +92,7 @@ def curves(record: Record) -> Safe:
         scores = _lines(step, "val")
         unit = all(0 <= v <= 1 for line in scores for _, v in line.points if math.isfinite(v))
         drawn = charts("Loss terms", losses, kept=None, unit=False)
-        drawn += charts("Validation scores", scores, kept=kept[-1] if kept else None, unit=unit)
+        drawn += charts(judged, scores, kept=kept[-1] if kept else None, unit=unit)
         if not scores:
             drawn.append(absent("No validation score was taken in this step."))
         told = el("p", _training(step, kept), class_="soft")
