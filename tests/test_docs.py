@@ -26,7 +26,8 @@ from eosin.data.formats import importers
 from eosin.data.phantom import PhantomSpec
 from eosin.methods.discover import methods
 from eosin.metrics.protocols import PROTOCOLS
-from eosin.recipe import Claim, DataSpec, Recipe, load, shipped, validated
+from eosin.recipe import Ablation, AblationRow, Claim, DataSpec, Recipe, load, load_ablation, shipped, validated
+from eosin.verbs.train import resolve
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -43,6 +44,8 @@ TABLES: list[tuple[str, str, type[BaseModel]]] = [
     ("docs/recipes.md", "Fit settings", FitSpec),
     ("docs/recipes.md", "Augmentation", Augment),
     ("docs/recipes.md", "Claim", Claim),
+    ("docs/recipes.md", "Ablations", Ablation),
+    ("docs/recipes.md", "Ablations", AblationRow),
     ("docs/phantom.md", "Settings", PhantomSpec),
     ("docs/data-contract.md", "dataset.yaml", contract.Head),
     *((f"docs/methods/{name.replace('_', '-')}.md", "Options", kind) for name, kind in methods().items()),
@@ -199,7 +202,7 @@ def test_a_method_has_a_page_with_its_headings_recipes_and_reference(name: str) 
 
 
 @pytest.mark.parametrize(("page", "block"), fences("yaml"))
-def test_every_yaml_block_is_a_recipe_or_the_head_of_a_data_set(page: str, block: str, tmp_path: Path) -> None:
+def test_every_yaml_block_is_a_recipe_an_ablation_or_a_data_set(page: str, block: str, tmp_path: Path) -> None:
     values = yaml.safe_load(block)
     if "schema" in values:
         findings: list[contract.Finding] = []
@@ -210,6 +213,11 @@ def test_every_yaml_block_is_a_recipe_or_the_head_of_a_data_set(page: str, block
         return
     (tmp_path / "my.yaml").write_text(block)
     known = methods()
+    if "rows" in values:
+        table = load_ablation(str(tmp_path / "my.yaml"))
+        for row in range(len(table.rows)):
+            resolve(table.base, table.overrides(row))
+        return
     recipe = load(str(tmp_path / "my.yaml"), (), {name: kind.steps for name, kind in known.items()})
     validated(known[recipe.method], recipe.options, page)
     validated(PhantomSpec, recipe.data.phantom or {}, page)
@@ -278,7 +286,7 @@ def test_the_architecture_page_names_every_room() -> None:
     told = rows(section("docs/architecture.md", "Rooms"))
     package = REPOSITORY / "src" / "eosin"
     rooms = {file.parent.name for file in package.glob("*/__init__.py")} | {file.stem for file in package.glob("*.py")}
-    assert set(told) == rooms - {"__init__", "_compat", "recipes"}
+    assert set(told) == rooms - {"__init__", "__main__", "_compat", "recipes"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from eosin.core.errors import WrongUse, nearest
 from eosin.core.fingerprint import digest
 from eosin.core.values import FitSpec
 
 M = TypeVar("M", bound=BaseModel)
+ABLATIONS = "ablations"  # the folder of those that are shipped
 
 
 class DataSpec(BaseModel):
@@ -92,20 +93,36 @@ class Recipe(BaseModel):
 
 
 class AblationRow(BaseModel):
-    """One row of an ablation: its name, what it sets (dotted keys and values), and what was published for it."""
+    """One row of an ablation.
+
+    Attributes:
+        name: of the arm.
+        set: dotted keys and values that it changes in the recipe; not the seed and the data, which all rows share.
+        claim: what was published for the row. That of the recipe holds only for a row that sets nothing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    set: dict[str, Any] = {}
+    set: dict[str, JsonValue] = {}
     claim: Claim | None = None
+
+    @field_validator("set")
+    @classmethod
+    def _own(cls, values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for key, value in values.items():
+            nested = _nested(key, value)
+            data = nested.get("data", {})
+            if nested.keys() & {"seed", "claim"} or not isinstance(data, Mapping) or data.keys() & {"name", "phantom"}:
+                raise ValueError(f"{key!r} cannot be set by a row: all rows share data and seeds")
+        return values
 
 
 class Ablation(BaseModel):
     """The rows of an ablation table over one recipe.
 
     Attributes:
-        base: the recipe that the rows change: a shipped name or a YAML file.
+        base: the recipe that the rows change: a shipped name, or a YAML file, whose path begins at the ablation's.
         rows: the arms; the first is the baseline.
         layout: ``alone``: each row changes the base by itself; ``cumulative``: each row keeps what those above it set.
     """
@@ -127,22 +144,27 @@ class Ablation(BaseModel):
     def overrides(self, row: int) -> list[str]:
         """The ``key=value`` texts of a row, values as JSON, which is YAML too."""
         above = self.rows[: row + 1] if self.layout == "cumulative" else self.rows[row : row + 1]
-        return [f"{key}={json.dumps(value)}" for part in above for key, value in part.set.items()]
+        found = [f"{key}={json.dumps(value, ensure_ascii=False)}" for part in above for key, value in part.set.items()]
+        claim = self.rows[row].claim
+        if found or claim is not None:
+            found.append("claim=null")  # what was printed for the recipe is not printed for a change of it
+        return found if claim is None else [*found, f"claim={claim.model_dump_json()}"]
 
 
-def load_ablation(path: Path) -> Ablation:
-    """Read an ablation file.
+def load_ablation(name: str) -> Ablation:
+    """Read an ablation by file path or shipped name.
 
     Raises:
         WrongUse: if it cannot be read or a key is not known, in one line.
     """
-    if not path.is_file():
-        raise WrongUse(f"{path}: no such ablation file")
+    text, where = _text(name, "ablation", [name], shipped(ABLATIONS))
     try:
-        values = yaml.safe_load(path.read_bytes())
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise WrongUse(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    return validated(Ablation, values, str(path))
+        raise WrongUse(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
+    table = validated(Ablation, values, where)
+    beside = Path(name).parent / table.base
+    return table.model_copy(update={"base": str(beside)}) if _is_file(name) and _is_file(table.base) else table
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +201,9 @@ def validated(model: type[M], values: Any, where: str) -> M:
 def _fields(model: type[BaseModel], at: Sequence[int | str]) -> list[str]:
     """The keys of the model at a place inside another, also where it may be left out (``Claim | None``)."""
     for part in at:
-        field = model.model_fields.get(str(part))
+        if isinstance(part, int):  # a place in a list
+            continue
+        field = model.model_fields.get(part)
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not inner:
@@ -188,12 +212,12 @@ def _fields(model: type[BaseModel], at: Sequence[int | str]) -> list[str]:
     return list(model.model_fields)
 
 
-def shipped() -> dict[str, str]:
-    """Text of every recipe in the package, by name."""
-    folder = files("eosin.recipes")
+def shipped(folder: str = "") -> dict[str, str]:
+    """Text of every recipe in the package, or of all files of a folder beside them, by name."""
+    place = files("eosin.recipes") / folder if folder else files("eosin.recipes")
     return {
         f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8")
-        for f in sorted(folder.iterdir(), key=lambda f: f.name)
+        for f in sorted(place.iterdir(), key=lambda f: f.name)
         if f.name.endswith(".yaml")
     }
 
@@ -209,7 +233,7 @@ def load(name: str, overrides: Sequence[str] = (), steps: Mapping[str, Sequence[
     Raises:
         WrongUse: for anything that cannot be read or is not known, in one line.
     """
-    text, where = _text(name)
+    text, where = _text(name, "recipe", [name, f"{name.replace('_', '-')}-default"], shipped())
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -231,17 +255,22 @@ def load(name: str, overrides: Sequence[str] = (), steps: Mapping[str, Sequence[
     return recipe
 
 
-def _text(name: str) -> tuple[bytes, str]:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise WrongUse(f"{name}: no such recipe file")
-        return path.read_bytes(), name
-    known = shipped()
-    for candidate in (name, f"{name.replace('_', '-')}-default"):
+def _is_file(name: str) -> bool:
+    """Whether a name is that of a file, not of something shipped."""
+    return Path(name).suffix in (".yaml", ".yml")
+
+
+def _text(name: str, kind: str, candidates: Sequence[str], known: Mapping[str, str]) -> tuple[bytes, str]:
+    """A file's content, or that of the first candidate that is shipped, and what to call it."""
+    if _is_file(name):
+        if not Path(name).is_file():
+            raise WrongUse(f"{name}: no such {kind} file")
+        return Path(name).read_bytes(), name
+    for candidate in candidates:
         if candidate in known:
-            return known[candidate].encode(), f"recipe {candidate}"
-    raise WrongUse(f"recipe {name!r} is not shipped and is not a .yaml file{nearest(name, list(known))}")
+            return known[candidate].encode(), f"{kind} {candidate}"
+    names = [*known, *(own.removesuffix("-default") for own in known if own.endswith("-default"))]
+    raise WrongUse(f"{kind} {name!r} is not shipped and is not a .yaml file{nearest(name, names)}")
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -249,12 +278,17 @@ def _override(text: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise WrongUse(f"--set {text!r}: write key=value, e.g. fit.segmenter.epochs=3")
     try:
-        nested: Any = yaml.safe_load(value)
+        return _nested(key, yaml.safe_load(value))
     except yaml.YAMLError:
         raise WrongUse(f"--set {text!r}: the value is not valid YAML") from None
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return nested  # type: ignore[no-any-return]
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """``a.b`` and a value as ``{a: {b: value}}``."""
+    first, *others = key.strip().split(".")
+    for part in reversed(others):
+        value = {part: value}
+    return {first: value}
 
 
 def dump(recipe: Recipe) -> str:

@@ -13,13 +13,21 @@ from rich.console import Console
 
 from eosin.cli.show import State, error
 
+FINISHED = 8  # bars that stay
+
 
 def shown(work: Callable[[Any], Any]) -> Any:
     """Run a verb under progress bars, on standard error, so that output can be piped."""
     from eosin.core.progress import Silent
 
-    if State.json:
-        return work(Silent())
+    try:
+        return work(Silent()) if State.json else _barred(work)
+    except KeyboardInterrupt:
+        error("interrupted; finished steps are kept, the same command goes on from them")
+        raise typer.Exit(130) from None
+
+
+def _barred(work: Callable[[Any], Any]) -> Any:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -48,11 +56,7 @@ def shown(work: Callable[[Any], Any]) -> Any:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bars, _logged(bars.console.print):
-        try:
-            return work(_Bars(bars))
-        except KeyboardInterrupt:
-            error("interrupted; finished steps are kept, the same command goes on from them")
-            raise typer.Exit(130) from None
+        return work(_Bars(bars))
 
 
 @contextmanager
@@ -76,6 +80,8 @@ class _Bars:
         self.bars = bars
 
     def start(self, what: str, total: int) -> Callable[[int, str], None]:
+        for done in [task.id for task in self.bars.tasks if task.finished][:-FINISHED]:
+            self.bars.remove_task(done)  # else those that still run would be below the last line of the terminal
         task = self.bars.add_task(what, total=total, note="")
         return lambda done, note: self.bars.update(task, advance=done, note=note)
 

@@ -102,7 +102,7 @@ def score(
 def compare(  # noqa: PLR0913, PLR0917 - its options
     runs: Annotated[list[Path] | None, typer.Argument(help="Finished runs; the first is the baseline.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="Methods or recipes to run instead.")] = None,
-    ablation: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to run instead.")] = None,
+    ablation: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to run instead: a file or name.")] = None,
     data: Annotated[Path | None, typer.Option(help="A data set, or a folder of folds.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many; 3, or 1 with folds.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables and runs.")] = Path("runs/compare"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,14 @@ def table(heads: list[str], rows: list[list[str]]) -> Table:
     return plain
 
 
-def percent(value: float | None) -> str:
-    """A score in percent, or a dash."""
-    return "–" if value is None else f"{100 * value:.1f}"
+def percent(value: float | None, sign: str = "") -> str:
+    """A score in percent, or a dash; ``sign`` is ``+`` for differences."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:{sign}.1f}"
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """An interval in percent; nothing where there is none."""
+    return "" if None in ends else "–".join(map(percent, ends))
 
 
 def names(text: str | None) -> list[str]:
@@ -75,15 +81,25 @@ def comparison_table(comparison: Any) -> Table:
     """One line an arm; scores in percent."""
     rows = []
     for arm in comparison.arms:
-        score = f"{percent(arm.miou.mean)}" + (f" ± {percent(arm.miou.sd)}" if arm.miou.sd is not None else "")
-        low, high = arm.ci95
-        versus = arm.versus
-        tested = ["baseline", ""] if versus is None else [f"{100 * versus.difference:+.1f}", f"{versus.p_holm:.3g}"]
+        score = percent(arm.miou.mean) + (f" ± {percent(arm.miou.sd)}" if arm.miou.sd is not None else "")
+        pooled = [percent(arm.pooled)] if comparison.folds else []
+        means = [score, *pooled, interval(arm.ci95), *(percent(spread.mean) for spread in arm.groups.values())]
         each = [percent(arm.iou[name].mean) for name in comparison.classes]
-        runs = [str(len(arm.runs)), score, percent(arm.pooled), f"{percent(low)}–{percent(high)}"]
-        rows.append([arm.name, *runs, *each, *tested])
-    heads = ["method", "runs", "mIoU %", "pooled %", "95 %", *comparison.classes, "difference", "p (Holm)"]
-    return table(heads, rows)
+        rows.append([arm.name, str(len(arm.runs)), *means, *each, *_tested(arm, comparison.baseline)])
+    pooled = ["pooled %"] if comparison.folds else []
+    heads = ["method", "runs", "mIoU %", *pooled, "95 %", *comparison.arms[0].groups, *comparison.classes]
+    whole = table([*heads, "difference", "p (Holm)"], rows)
+    if comparison.uses_truth:
+        whole.caption = f"protocol {comparison.protocol} uses truth at test time; not comparable with strict scores"
+    return whole
+
+
+def _tested(arm: Any, baseline: str) -> list[str]:
+    """The difference to the baseline and its p value."""
+    if arm.versus is None:
+        return ["baseline" if arm.name == baseline else "not tested", ""]
+    p = arm.versus.p_holm
+    return [percent(arm.versus.difference, "+"), "–" if math.isnan(p) else f"{p:.3g}"]
 
 
 def score_table(entries: list[dict[str, Any]]) -> Table:
@@ -91,14 +107,14 @@ def score_table(entries: list[dict[str, Any]]) -> Table:
     names = entries[0]["classes"] if entries else []
     rows = []
     for e in entries:
-        if "tags" in e:
+        if "confusion" in e:
+            means = [percent(e["miou"]), interval(e["ci95"]["miou"])]
+            each = [percent(e["iou"][n]) for n in names]
+        else:
             means = [percent(e["tags"]["map"]), ""]
             each = [percent(e["tags"]["average_precision"][n]) for n in names]
-        else:
-            low, high = e["ci95"]["miou"]
-            means = [percent(e["miou"]), "" if low is None else f"{percent(low)}–{percent(high)}"]
-            each = [percent(e["iou"][n]) for n in names]
-        rows.append([e["step"], e["split"], e["protocol"], e["selection"], str(e["n_images"]), *means, *each])
+        protocol = e["protocol"] + (" (uses truth)" if e["uses_truth"] else "")
+        rows.append([e["step"], e["split"], protocol, e["selection"], str(e["n_images"]), *means, *each])
     return table(["step", "split", "protocol", "selected by", "images", "mIoU/mAP %", "95 %", *names], rows)
 
 

@@ -32,7 +32,7 @@ from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
 from eosin.engine.label import draw_masks
 from eosin.engine.loop import Fit
-from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worst_to_best
+from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worth_a_look
 from eosin.engine.steps import Step, Steps
 from eosin.metrics.protocols import Subject, find_protocol
 from eosin.predictor.spec import Card
@@ -80,6 +80,7 @@ class EngineLab:
         self.trained: dict[str, Trained] = {}
         self._builds: dict[str, partial[Any]] = {}
         self._rules: dict[str, tuple[Trained, Callable[[], MaskRule]]] = {}
+        self._scores: dict[tuple[str, str], Step] = {}
 
     # -- the calls of a plan -------------------------------------------------------------------------------------
 
@@ -107,9 +108,7 @@ class EngineLab:
             "masks": {key: mask.name for key, mask in masks.items()},
         }
 
-        def work(folder: Path) -> dict[str, Any]:
-            return self._train(name, build, spec, masks, start, folder)
-
+        work = partial(self._train, name, build, spec, masks, start)
         step = self.steps.do(f"steps/{name}", name, settings, inputs, work)
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
@@ -181,6 +180,11 @@ class EngineLab:
         """Predict a split with a trained step, always in float32, and keep predictions, counts and the entry."""
         if split == "train" and self._place.supervision != "truth":
             raise EosinError("a method with supervision 'tags' asked to be scored on training masks; that is refused")
+        if (known := (source.digest, split)) not in self._scores:  # what is to be redone is redone once
+            self._scores[known] = self._score(source, split)
+        return self._scores[known]
+
+    def _score(self, source: Trained, split: str) -> Step:
         inputs = {source.name: source.digest}
         temperature = None
         if split != CALIBRATED_ON and CALIBRATED_ON in self._dataset.splits:
@@ -220,8 +224,7 @@ class EngineLab:
         They are drawn by the items' tags, which stand for what a training mask would look like; nothing scores them.
         """
         scored = self.score(final, split)
-        items = self._dataset.items(split)
-        shown = items.subset(np.isin(items.ids, worst_to_best(scored.folder)))
+        shown = worth_a_look(scored.folder, self._dataset.items(split), len(self.trained) + len(self._rules))
         for name, (source, rule) in self._rules.items():
 
             def work(folder: Path, source: Trained = source, rule: Callable[[], MaskRule] = rule) -> dict[str, Any]:

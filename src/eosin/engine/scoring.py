@@ -24,7 +24,8 @@ from eosin.slides.image import png_bytes, read_mask
 SCORING = 1  # raised when what is scored changes
 CALIBRATED_ON = "val"  # the split that a temperature may be fitted on
 COUNTS = "counts.npz"
-SHOWN = 12
+SHOWN = 12  # items of a split in a report,
+PICTURES = 96  # or fewer, so that there are not more pictures
 
 
 class Scoring:
@@ -35,7 +36,7 @@ class Scoring:
         subject: which split, and what is scored.
         protocol: how.
         tiling: tile and margin.
-        temperature: fitted before on the validation split, or None; on that split itself one is fitted.
+        temperature: fitted before on the validation split, or None.
     """
 
     def __init__(
@@ -51,13 +52,19 @@ class Scoring:
         return len(self.view)
 
     def write(self, predict: Predict, folder: Path, done: Callable[[], None]) -> dict[str, Any] | None:
-        """Write a mask per item and the counts into a folder; see ``entry``."""
+        """Write a mask per item and the counts into a folder; see ``entry``.
+
+        On the validation split a temperature is fitted: it belongs to the model whose predictions are kept.
+
+        Returns:
+            The object of ``scores.json``, None if the split has no masks.
+        """
 
         def keep(name: str, prediction: NDArray[np.uint8]) -> None:
             (folder / f"{name}.png").write_bytes(png_bytes(prediction, self.dataset.classes))
             done()
 
-        index, counts, entry = self._run(predict, keep)
+        index, counts, entry = self._run(predict, keep, fit=self.subject.split == CALIBRATED_ON)
         if counts is not None:
             ids, patients = self.items.ids[index], self.items.patients[index]
             np.savez_compressed(folder / COUNTS, ids=ids, patients=patients, counts=counts)
@@ -69,7 +76,7 @@ class Scoring:
         Raises:
             EosinError: if the split has no masks, or a file of it is damaged.
         """
-        *_, entry = self._run(predict, lambda name, prediction: done())
+        *_, entry = self._run(predict, lambda name, prediction: done(), fit=False) if self.truth else (None,)
         if entry is None:
             raise EosinError(f"{self.dataset.folder}: split {self.subject.split!r} has no masks to score against")
         return entry
@@ -81,10 +88,10 @@ class Scoring:
         return {**entry, "tags": tag_scores(self.dataset.classes, scores, self.items.tags)}
 
     def _run(
-        self, predict: Predict, keep: Callable[[str, NDArray[np.uint8]], None]
+        self, predict: Predict, keep: Callable[[str, NDArray[np.uint8]], None], fit: bool
     ) -> tuple[list[int], NDArray[np.int64] | None, dict[str, Any] | None]:
         index, counts, measures = [], [], []
-        tally = _Tally(self.dataset, self._temperature, fit=self.subject.split == CALIBRATED_ON)
+        tally = _Tally(self.dataset, self._temperature, fit)
         for one in predicted(predict, self.view, self.tiling, self.protocol):
             name = str(self.items.ids[one.index])
             keep(name, one.prediction)
@@ -142,14 +149,23 @@ def _numbered(path: Path, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return objects
 
 
-def worst_to_best(folder: Path) -> list[str]:
-    """The items of a scored split that are worth a look: evenly spaced from worst to best by their own FwIoU."""
-    path = folder / COUNTS
-    if not path.exists():
-        return []
-    with np.load(path) as kept:
-        scored = [(fwiou(counts), str(item)) for item, counts in zip(kept["ids"], kept["counts"], strict=True)]
-    ranked = [item for score, item in sorted(scored) if not np.isnan(score)]
-    if len(ranked) <= SHOWN:
-        return ranked
-    return [ranked[round(i * (len(ranked) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
+def worth_a_look(folder: Path, items: Items, columns: int) -> Items:
+    """The items of a scored split that a report shows: evenly spaced from worst to best by their own FwIoU.
+
+    Args:
+        folder: of the predictions and counts that ``Scoring.write`` made; without counts the order is that of the data.
+        items: of the split.
+        columns: how many masks stand beside each image and its truth; more leave less room for items.
+    """
+    order = np.arange(len(items))
+    if (folder / COUNTS).exists():
+        with np.load(folder / COUNTS) as kept:
+            ids, counts = kept["ids"], kept["counts"]
+        counts[:, items.tags.shape[1] :] = 0  # some protocols count the truth's background, which nobody looks at
+        own = {str(item): fwiou(matrix) for item, matrix in zip(ids, counts, strict=True)}
+        scores = np.array([own.get(str(item), np.nan) for item in items.ids])
+        order = np.lexsort((items.ids, scores))[: np.count_nonzero(~np.isnan(scores))]
+    most = min(SHOWN, max(2, PICTURES // (columns + 2)))
+    if len(order) > most:
+        order = order[[round(i * (len(order) - 1) / (most - 1)) for i in range(most)]]
+    return items.subset(np.sort(order))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
-from eosin.core.artifact import write_json
+from eosin.core.artifact import read_json, write_json
 from eosin.core.errors import EosinError, WrongUse
 from eosin.core.fingerprint import digest
 from eosin.core.progress import Progress
@@ -15,50 +15,59 @@ from eosin.report.reading import read_journal
 from eosin.verbs.cells import Plan, cell, run_cells
 from eosin.verbs.train import resolve
 
-PROBE = 512  # items of the one epoch whose rate is measured
+PROBE = 512  # items an epoch whose rate is measured
+PROBED = 2  # epochs; the rate is that of the last, since the first one warms up
+KEPT = "budget.json"
 
 
-def budgeted(plan: Plan, data: Path, minutes: float, out: Path, progress: Progress) -> Plan:
+def budgeted(plan: Plan, dataset: Dataset, minutes: float, out: Path, progress: Progress) -> Plan:
     """The same plan with epochs, and items an epoch, that take ``minutes`` of training.
 
     A short run measures how many images a second each fit takes. The minutes are shared between the fits as the
-    recipe's own epochs would share the time. What was measured is kept in ``out/budget.json``, so that a comparison
-    that goes on later gives the same settings.
+    recipe's own epochs would share the time; minutes / rate is then what every fit may see. Where that is less than one
+    pass over the data, it is spread over as many epochs as the recipe has. What was measured is kept in
+    ``out/budget.json``, so that a comparison that goes on later gives the same settings.
 
     Args:
         plan: an arm.
-        data: the data set that is trained on.
-        minutes: of training, without scoring.
+        dataset: what is trained on.
+        minutes: of training, without drawing masks and scoring.
         out: the comparison's folder.
         progress: is told what happens.
 
     Raises:
-        WrongUse: if there is no time in the budget.
+        WrongUse: if the minutes are no time, or too short for one batch.
         EosinError: if the short run fails.
     """
-    if minutes <= 0:
-        raise WrongUse(f"--budget minutes={minutes:g}: more than 0")
+    if not 0 < minutes < math.inf:
+        raise WrongUse(f"--budget minutes={minutes:g}: give a number above 0")
     recipe, _ = resolve(plan.recipe, plan.overrides)
-    items = len(Dataset.open(data).items("train"))
-    rates = _rates(plan, data, min(PROBE, items), out, progress)
+    items = len(dataset.items("train"))
+    rates = _rates(plan, dataset, min(PROBE, items), out, progress)
     planned = {step: fit["epochs"] * (min(fit["items"], items) or items) for step, fit in recipe.fit.items()}
     scale = 60 * minutes / sum(planned[step] / rates[step] for step in planned)
     overrides = []
     for step, images in planned.items():
-        wanted = max(images * scale, float(recipe.fit[step]["batch"]))
-        epochs = max(1, round(wanted / items), recipe.fit[step]["epochs"] if wanted < items else 0)
-        overrides += [f"fit.{step}.epochs={epochs}", f"fit.{step}.items={min(items, max(2, round(wanted / epochs)))}"]
+        batch, wanted = min(recipe.fit[step]["batch"], items), images * scale
+        if wanted < batch:
+            least = minutes * batch / wanted
+            raise WrongUse(
+                f"--budget minutes={minutes:g}: not one batch of {plan.name}'s {step}; give {least:.2g} or more"
+            )
+        passes = math.ceil(wanted / items)
+        epochs = passes if passes > 1 else min(recipe.fit[step]["epochs"], int(wanted // batch))
+        overrides += [f"fit.{step}.epochs={epochs}", f"fit.{step}.items={min(items, round(wanted / epochs))}"]
     return replace(plan, overrides=(*plan.overrides, *overrides))
 
 
-def _rates(plan: Plan, data: Path, items: int, out: Path, progress: Progress) -> dict[str, float]:
+def _rates(plan: Plan, dataset: Dataset, items: int, out: Path, progress: Progress) -> dict[str, float]:
     """Images a second of each fit, measured once."""
     recipe, _ = resolve(plan.recipe, plan.overrides)
-    path, key = out / "budget.json", digest([recipe.digest, Dataset.open(data).digest])[:16]
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path, key = out / KEPT, digest([recipe.digest, dataset.digest])[:16]
+    known = read_json(path) if path.is_file() else {}
     if key not in known:
-        short = [f"fit.{step}.{setting}" for step in recipe.fit for setting in ("epochs=1", f"items={items}")]
-        probe = cell(replace(plan, overrides=(*plan.overrides, *short)), data, recipe.seed, out / "probes")
+        short = [f"fit.{step}.{setting}" for step in recipe.fit for setting in (f"epochs={PROBED}", f"items={items}")]
+        probe = cell(replace(plan, overrides=(*plan.overrides, *short)), dataset, recipe.seed, out / "probes")
         progress.say(f"{plan.name}: measuring its rate")
         failures = run_cells([probe], progress)
         if failures:

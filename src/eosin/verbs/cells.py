@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from eosin.core.fingerprint import digest
 from eosin.core.progress import Progress
@@ -17,6 +21,7 @@ from eosin.data.dataset import Dataset
 from eosin.verbs.train import resolve
 
 POLL_S = 0.5
+LOG = "compare.log"  # in a run's folder: what the run said on standard error
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Cell:
         data: the data set.
         folder: of the run; its name ends in a digest of settings and data, so that other settings never meet in it.
         epochs: of all fits together.
+        claim: what the recipe says was published, today; a finished run may have been made before that was mended.
     """
 
     arm: str
@@ -47,6 +53,7 @@ class Cell:
     data: Path
     folder: Path
     epochs: int
+    claim: dict[str, Any] | None
 
     @property
     def finished(self) -> bool:
@@ -54,20 +61,21 @@ class Cell:
         return (self.folder / "scores.json").is_file() and (self.folder / "provenance.json").is_file()
 
 
-def cell(plan: Plan, data: Path, seed: int, out: Path) -> Cell:
+def cell(plan: Plan, dataset: Dataset, seed: int, out: Path) -> Cell:
     """Plan a run below ``out``.
 
     Raises:
-        WrongUse: if recipe, settings and data do not go together.
+        WrongUse: if recipe and settings do not go together.
     """
     overrides = (*plan.overrides, f"seed={seed}")
     recipe, _ = resolve(plan.recipe, overrides)
-    dataset = Dataset.open(data)
     fold = f"-fold{dataset.fold.number}" if dataset.fold else ""
     mark = digest([recipe.digest, dataset.digest])[:8]
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", plan.name).strip("-").lower()
+    name = re.sub(r"[^a-z0-9.]+", "-", plan.name.lower())[:60].strip("-.") or "arm"
     epochs = sum(fit["epochs"] for fit in recipe.fit.values())
-    return Cell(plan.name, plan.recipe, overrides, data, out / f"{name}-seed{seed}{fold}-{mark}", epochs)
+    claim = recipe.claim.model_dump(mode="json", exclude_none=True) if recipe.claim else None
+    folder = out / f"{name}-seed{seed}{fold}-{mark}"
+    return Cell(plan.name, plan.recipe, overrides, dataset.folder, folder, epochs, claim)
 
 
 def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
@@ -75,7 +83,7 @@ def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
 
     Args:
         cells: all runs; finished ones are left as they are.
-        progress: shows which run is on, its epoch and rate, and the time left.
+        progress: shows which run is on, its step, epoch and rate, and the time left.
 
     Returns:
         One line for each run that failed; the others are made all the same.
@@ -96,41 +104,117 @@ def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
     return failures
 
 
+@contextmanager
+def alone(path: Path, waiting: Callable[[], None]) -> Iterator[IO[str]]:
+    """Open a file to append to, once no other process holds it; calls ``waiting`` again and again until then.
+
+    The hold is the system's and goes with the open file, thus also to a process that has it as its standard error: it
+    ends with the last of them, also if they are killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        while not _held(file):
+            waiting()
+        yield file
+
+
+def _held(file: IO[str]) -> bool:
+    if sys.platform == "win32":  # has no such hold; there nobody must start two comparisons in one folder
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _run(one: Cell, progress: Progress) -> str | None:
-    """Run ``eosin run`` and follow its journal; returns why it failed, or None."""
+    """Run ``eosin run`` and follow what it does; returns why it failed, or None."""
     command = [sys.executable, "-m", "eosin", "run", one.recipe, "--data", str(one.data), "--out", str(one.folder)]
     command += [part for override in one.overrides for part in ("--set", override)]
-    one.folder.parent.mkdir(parents=True, exist_ok=True)
-    log = one.folder.parent / f"{one.folder.name}.log"
-    advance = progress.start(one.folder.name, one.epochs)
-    with log.open("w", encoding="utf-8") as said:
-        process = subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=said)
+    seen = _Seen(one, progress.start(one.folder.name, one.epochs))
+
+    def waiting() -> None:
+        if not seen.waited:
+            progress.say(f"{one.folder.name}: another process is making it; waiting")
+        seen.waited = True
+        seen.look()
+        time.sleep(POLL_S)
+
+    with alone(one.folder / LOG, waiting) as log:
+        if one.finished:  # by the process that was waited for
+            seen.end("made by another process")
+            return None
+        log.truncate(0)
+        process = subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=log)
         try:
-            shown = 0
-            while process.poll() is None:
-                time.sleep(POLL_S)
-                shown = _show(one, shown, advance)
-            _show(one, shown, advance)
+            while not _ended(process):
+                seen.look()
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    if process.returncode == 0:
-        log.unlink()
-        return None
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return (lines[-1].removeprefix("eosin: ") if lines else f"ended with {process.returncode}") + f" (see {log})"
+    seen.end("" if process.returncode == 0 else "failed")
+    return None if process.returncode == 0 else f"{_reason(process.returncode, one.folder / LOG)} (see {log.name})"
 
 
-def _show(one: Cell, shown: int, advance: object) -> int:
-    """Tell of the epochs that the journal holds beyond those told before."""
-    path = one.folder / "journal.jsonl"
-    if not path.is_file():
-        return shown
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    if len(lines) > shown:
-        last = json.loads(lines[-1])
-        note = f"{last['step']}, epoch {last['epoch'] + 1}/{last['epochs']}, {last['images_per_s']:.0f} img/s"
-        assert callable(advance)
-        advance(len(lines) - shown, note)
-    return max(shown, len(lines))
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(POLL_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _reason(code: int, log: Path) -> str:
+    """Why a run ended, in one line."""
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("eosin: ") if lines else f"ended with {code}"
+
+
+class _Seen:
+    """What was told of a run: its epochs, and the step that it is at."""
+
+    def __init__(self, one: Cell, advance: Callable[[int, str], None]) -> None:
+        self.folder, self.total, self.advance = one.folder, one.epochs, advance
+        self.epochs, self.note, self.waited = 0, "", False
+
+    def look(self) -> None:
+        """Tell of the epochs that the journal holds beyond those told before, and of a step that has begun."""
+        path = self.folder / "journal.jsonl"
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        note = _doing(self.folder)
+        if lines and note in ("", (last := json.loads(lines[-1]))["step"]):
+            note = f"{last['step']}, epoch {last['epoch'] + 1}/{last['epochs']}, {last['images_per_s']:.0f} img/s"
+        new = max(0, len(lines) - self.epochs)
+        if new or note != self.note:
+            self.advance(new, note)
+        self.epochs, self.note = self.epochs + new, note
+
+    def end(self, note: str) -> None:
+        """Tell of the last epochs, and with a note that nothing more will come."""
+        self.look()
+        if note:
+            self.advance(max(0, self.total - self.epochs), note)
+
+
+def _doing(folder: Path) -> str:
+    """The step that is being made, from the name of its unfinished folder; empty between steps."""
+    begun = [path for pattern in (".*.tmp", "steps/.*.tmp", "predictions/*/.*.tmp") for path in folder.glob(pattern)]
+    begun = [path for path in begun if path.is_dir()]
+    if not begun:
+        return ""
+    path = max(begun, key=_age)
+    name = path.name.removeprefix(".").rsplit(".", 2)[0]
+    return f"{path.parent.name} on {name}" if path.parent.parent.name == "predictions" else name
+
+
+def _age(path: Path) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:  # finished meanwhile
+        return 0.0

@@ -34,7 +34,7 @@ def rank_tags(source: Path, progress: Progress = SILENT) -> Path:
         raise WrongUse(f"{source}: not a finished run (no provenance.json); run it to its end first")
     recipe, method = resolve(str(source / "recipe.yaml"))
     if method.supervision == "truth":
-        raise WrongUse(f"{source}: method {recipe.method} is trained on true masks and asks no tag; rank a weak one's")
+        raise WrongUse(f"{source}: method {recipe.method} is trained on true masks; rank a run of a method of tags")
     said: dict[str, Any] = read_json(source / "provenance.json")["dataset"]
     folder = Path(said["folder"])
     if not folder.exists():

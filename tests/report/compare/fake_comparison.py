@@ -53,6 +53,7 @@ def arm(name: str, mious: Sequence[float | None], runs: Sequence[Path] = (), **c
         labels=tuple(f"seed {i}" for i in range(len(mious))),
         miou=spread(*mious),
         pooled=None,
+        pooled_iou={},
         ci95=(None, None) if mean is None else (mean - 0.03, mean + 0.03),
         iou=three(-0.05),
         dice=three(0.05),

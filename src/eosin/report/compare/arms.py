@@ -112,13 +112,14 @@ def row(group: Group, classes: Sequence[str], over: Mapping[str, Sequence[int]],
         labels=tuple(run.label for run in runs),
         miou=_spread(runs, "miou"),
         pooled=_pooled(counts, every) if first.folds else None,
+        pooled_iou={name: _pooled(counts, [k]) for k, name in enumerate(classes)} if first.folds else {},
         ci95=_interval(miou_interval(counts, _clusters(group), over=every)),
         iou={name: _spread(runs, "iou", name) for name in classes},
         dice={name: _spread(runs, "dice", name) for name in classes},
         mdice=_spread(runs, "mdice"),
         accuracy=_spread(runs, "accuracy"),
         fwiou=_spread(runs, "fwiou"),
-        groups={name: _over(runs, positions) for name, positions in over.items()},
+        groups=_groups(group, over),
         boundary=_said(runs, "boundary", _BOUNDARY),
         objects=_said(runs, "objects", _OBJECTS),
         calibration=_said(runs, "calibration", _CALIBRATION),
@@ -132,11 +133,13 @@ def positions(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """Where classes stand.
 
     Raises:
-        WrongUse: for a name that is no class.
+        WrongUse: for no name, a name that is no class or comes twice.
     """
+    if not names or len(set(names)) < len(names):
+        raise WrongUse(f"--group {','.join(names)}: name some classes, each once")
     for name in names:
         if name not in classes:
-            raise WrongUse(f"{name}: no class of these runs{nearest(name, list(classes))}")
+            raise WrongUse(f"--group {','.join(names)}: {name} is no class{nearest(name, list(classes))}")
     return [classes.index(name) for name in names]
 
 
@@ -164,10 +167,15 @@ def _of(values: Sequence[float | None]) -> Spread:
     return Spread(mean(values), stdev(known) if whole and len(known) > 1 else None, tuple(values))
 
 
-def _over(runs: Sequence[Run], classes: Sequence[int]) -> Spread:
-    """Mean IoU over some of the classes."""
-    matrices = [np.asarray(run.entry["confusion"]) for run in runs]
-    return _of([_plain(mean_known(iou(matrix)[list(classes)])) for matrix in matrices])
+def _groups(group: Group, over: Mapping[str, Sequence[int]]) -> dict[str, Spread]:
+    """Mean IoU over some of the classes; with folds also that of the pooled confusion, which no single run has."""
+    runs, found = group.runs, {}
+    for name, classes in over.items():
+        found[name] = _of([_mean_iou(np.asarray(run.entry["confusion"]), classes) for run in runs])
+        if runs[0].folds:
+            pooled = _of([_mean_iou(matrix, classes) for matrix in group.counts(group.seeds).sum(1)])
+            found[f"{name}, pooled"] = replace(pooled, values=(None,) * len(runs))
+    return found
 
 
 def _said(runs: Sequence[Run], part: str, keys: Sequence[str]) -> dict[str, Spread]:
@@ -187,7 +195,11 @@ def _number(value: object) -> float | None:
 
 def _pooled(counts: NDArray[Any], classes: Sequence[int]) -> float | None:
     """Mean over the seeds of the score of all folds' images together."""
-    return _plain(np.mean([mean_known(iou(matrix)[list(classes)]) for matrix in counts.sum(1)]))
+    return mean([_mean_iou(matrix, classes) for matrix in counts.sum(1)])
+
+
+def _mean_iou(matrix: NDArray[Any], classes: Sequence[int]) -> float | None:
+    return _plain(mean_known(iou(matrix)[list(classes)]))
 
 
 def _cost(runs: Sequence[Run]) -> Cost:

@@ -126,6 +126,7 @@ class Arm:
         labels: one per run, ``seed 0`` or ``fold 1``.
         miou: over the runs.
         pooled: mean IoU of the pooled confusion of all folds; None without folds.
+        pooled_iou: the same by class; empty without folds.
         ci95: cluster bootstrap interval of the mean over seeds, or of the pooled score with folds.
         iou, dice: by class, over the runs.
         mdice, accuracy, fwiou: over the runs.
@@ -149,6 +150,7 @@ class Arm:
     labels: tuple[str, ...]
     miou: Spread
     pooled: float | None
+    pooled_iou: Mapping[str, float | None]
     ci95: Interval
     iou: Mapping[str, Spread]
     dice: Mapping[str, Spread]

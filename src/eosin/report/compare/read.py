@@ -77,7 +77,8 @@ class Run:
         """Item ids ``[N]``, sorted, their patients ``[N]`` and confusion matrices ``[N, K, K]``."""
         path = self.folder / "predictions" / self.step / str(self.entry["split"]) / "counts.npz"
         if not path.is_file():
-            raise EosinError(f"{path}: no such file; score the run again with --redo score-{self.step}-...")
+            redo = f"score-{self.step}-{self.entry['split']}"
+            raise EosinError(f"{path}: no such file; run it again with --redo {redo}")
         with np.load(path) as kept:
             order = np.argsort(kept["ids"])
             return kept["ids"][order], kept["patients"][order], kept["counts"][order]
@@ -119,6 +120,9 @@ def read_run(folder: Path, split: str, arm: str | None = None) -> Run:
     """
     if not (folder / "recipe.yaml").is_file():
         raise WrongUse(f"{folder}: not a run (no recipe.yaml); give folders that 'eosin run' made")
+    for name in ("provenance.json", "scores.json"):
+        if not (folder / name).is_file():
+            raise EosinError(f"{folder}: not finished (no {name}); give the same 'eosin run' again, which goes on")
     provenance = mapping(read_json(folder / "provenance.json"))
     entries = [entry for entry in read_json(folder / "scores.json") if is_segmentation(entry)]
     final = provenance.get("final") or _last(entries)

@@ -68,6 +68,7 @@ def _arm(comparison: Comparison, arm: Arm) -> Record:
     record["runs"] = len(arm.runs)
     record["headline"] = words.headline(comparison, arm)
     record["pooled"], (record["ci95_low"], record["ci95_high"]) = arm.pooled, arm.ci95
+    record |= {f"pooled_iou:{name}": value for name, value in arm.pooled_iou.items()}
     for (measure, name), spread in _spreads(arm):
         key = f"{measure}:{name}" if name else measure
         record[key], record[f"{key}:sd"] = spread.mean, spread.sd

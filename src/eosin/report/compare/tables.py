@@ -112,7 +112,7 @@ def scores(comparison: Comparison) -> Table:
         measures.insert(0, _Measure(column, lambda a: number(a.pooled), lambda a: a.pooled, _UP))
     measures.insert(1, _Measure(Column("95 % interval"), lambda a: words.interval(a.ci95)))
     for k, name in enumerate(c.classes):
-        measures.append(_spread(Column(name, tissue=k), _of(lambda a: a.iou, name)))
+        measures.append(_class(c, k, name))
     measures += [_spread(Column(f"mIoU {name}"), _of(lambda a: a.groups, name)) for name in _names(c, "groups")]
     measures += [
         _Measure(Column("Difference"), lambda a: DASH if a.versus is None else words.signed(a.versus.difference)),
@@ -129,7 +129,7 @@ def scores(comparison: Comparison) -> Table:
     over = f"mean {words.PLUS_MINUS} standard deviation over the {word}s"
     notes = [
         f"Scores in 0..1. A class column is that class's IoU. Columns are {over}"
-        + ("; pooled: from one confusion matrix over all folds." if c.folds else "."),
+        + ("; pooled, and the classes: from one confusion matrix over all folds." if c.folds else "."),
         f"95 % interval: bootstrap that draws whole {c.clustered_by}s"
         + (", of the pooled score." if c.folds else ", of the mean over the seeds."),
         f"Difference: of the mIoU to {c.baseline}. p: permutation test, Holm-corrected over the arms; see below.",
@@ -157,7 +157,9 @@ def versus(comparison: Comparison) -> Table | None:
     notes = [
         f"Difference in mIoU, paired by {word}; its interval draws whole {c.clustered_by}s, the same for both arms.",
         f"p: two-sided permutation test that swaps the confusion matrices of whole {c.clustered_by}s between the two "
-        f"arms; p (Holm): corrected over all arms of the table.",
+        "arms; p (Holm): corrected over all arms of the table.",
+        f"p asks about other {c.clustered_by}s for these trained models: the luck of their training is not in it, "
+        f"which is why every {word} must gain.",
         f"Beats: a mean gain of 0.010 or more and a gain in every {word}; lower: a mean loss of 0.010 or more and "
         f"no {word} gains; anything else is no clear difference.",
         f"t-test as printed in papers: Student's, two-tailed, over the {word}s as independent samples; "
@@ -299,6 +301,14 @@ def _spread(column: Column, value: Callable[[Arm], Spread | None], digits: int =
         return None if found is None else found.mean
 
     return _Measure(column, say, mean, better, digits)
+
+
+def _class(c: Comparison, k: int, name: str) -> _Measure:
+    """A class's IoU: pooled with folds, since a fold may lack the class, else over the runs."""
+    if not c.folds:
+        return _spread(Column(name, tissue=k), _of(lambda a: a.iou, name))
+    column = Column(name, tissue=k)
+    return _Measure(column, lambda a: number(a.pooled_iou.get(name)), lambda a: a.pooled_iou.get(name), _UP)
 
 
 def _of(group: Callable[[Arm], Mapping[str, Spread]], name: str) -> Callable[[Arm], Spread | None]:
