@@ -17,27 +17,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eosin.core.artifact import Trained, read_json, write_json, write_text
 from eosin.core.errors import Stale, WrongUse
 from eosin.core.fingerprint import digest
+from eosin.core.learner import Learner
 from eosin.data.dataset import Items
-from eosin.data.module import WeakView
+from eosin.data.module import InOrder, WeakView, batch_size, loader
 from eosin.data.split import _deal
-from eosin.engine.device import open_device, seed_everything
-from eosin.engine.evaluate import score_tags
+from eosin.engine.device import open_device, seed_everything, workers
+from eosin.engine.evaluate import TAG_PIXELS
 from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
 from eosin.engine.lab import EngineLab, Workplace
 from eosin.engine.loop import Fit
 from eosin.engine.steps import RECORD, Step, Steps
-from eosin.metrics.doubt import doubts
+from eosin.metrics.doubt import doubts, presence
 
 FOLDER = "suspects"
 FOLDS = 5
 REVISION = 1  # raised when the meaning of a fold's scores changes
-SCORES = "scores.npz"
+EVIDENCE = "evidence.npz"
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the pixels of a map; how much of a tissue makes a tag is not known
+MIRRORED: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 
 
 class FinishedSteps(Steps):
@@ -68,10 +73,12 @@ class Folds:
 
     Attributes:
         unit: what is never split: ``patient``, ``slide``, ``parent`` or ``item``.
+        groups: int64 ``[N]``, which one each item is of, from 0.
         of: int64 ``[N]``, the fold of each item, from 0.
     """
 
     unit: str
+    groups: NDArray[np.int64]
     of: NDArray[np.int64]
 
 
@@ -85,17 +92,17 @@ def deal_folds(items: Items, seed: int) -> Folds:
     """
     if len(items) < FOLDS:
         raise WrongUse(f"{items.folder}: {len(items)} training images are too few for {FOLDS} folds")
-    columns = {"item": items.ids, "parent": items.parents, "slide": items.slides, "patient": items.patients}
-    unit, names = "item", items.ids
-    named: NDArray[np.str_] = np.empty(0, np.str_)
-    for kind, column in columns.items():
-        named = np.where(column == "", named, np.char.add(f"{kind} ", column)) if kind != "item" else column
+    unit, named = "item", np.char.add("item ", items.ids)
+    chosen = named
+    for kind, column in (("parent", items.parents), ("slide", items.slides), ("patient", items.patients)):
+        named = np.where(column == "", named, np.char.add(f"{kind} ", column))
         if (column != "").any() and len(np.unique(named)) >= FOLDS:
-            unit, names = kind, named
-    _, group = np.unique(names, return_inverse=True)
-    counts = np.zeros((group.max() + 1, 1 + items.tags.shape[1]), np.int64)
-    np.add.at(counts, group, np.column_stack([np.ones(len(items)), items.tags == 1]).astype(np.int64))
-    return Folds(unit, _deal(counts, [1 / FOLDS] * FOLDS, stratify=True, seed=seed, stream=0)[group])
+            unit, chosen = kind, named
+    _, groups = np.unique(chosen, return_inverse=True)
+    counts = np.zeros((groups.max() + 1, 1 + items.tags.shape[1]), np.int64)
+    np.add.at(counts, groups, np.column_stack([np.ones(len(items)), items.tags == 1]).astype(np.int64))
+    dealt = _deal(counts, [1 / FOLDS] * FOLDS, stratify=True, seed=seed, stream=0)
+    return Folds(unit, groups, dealt[groups])
 
 
 def rank(place: Workplace, lab: EngineLab) -> Path:
@@ -107,8 +114,8 @@ def rank(place: Workplace, lab: EngineLab) -> Path:
 
     Returns:
         ``RUN/suspects/suspects.json``: an object an item with its most doubtful known tag, highest doubt first.
-        ``suspects.csv`` beside it has every known tag. Both have the score of the model that did not see the item,
-        and the doubt, which is the probability that the tag should be the other one.
+        ``suspects.csv`` beside it has every known tag. ``score`` is the probability that the class is present, found
+        without the item's tags; ``doubt`` is the probability that the tag should be the other one.
 
     Raises:
         WrongUse: if no step was trained by tags alone, or there are too few items.
@@ -117,12 +124,12 @@ def rank(place: Workplace, lab: EngineLab) -> Path:
     source = _first_by_tags_alone(place, lab)
     folds = deal_folds(lab.items, lab.recipe.seed)
     folder = place.run / FOLDER
-    scores = np.zeros(lab.items.tags.shape, np.float64)
+    evidence = np.zeros((*lab.items.tags.shape, 1 + len(SHARES)), np.float32)
     for number in range(FOLDS):
         step = _fold(place, lab, source, folds.of == number, number + 1)
-        with np.load(step.folder / SCORES) as kept:
-            scores[folds.of == number] = kept["scores"]
-    rows = _rows(lab, scores, doubts(scores, lab.items.tags))
+        with np.load(step.folder / EVIDENCE) as kept:
+            evidence[folds.of == number] = kept["evidence"]
+    rows = _rows(lab, presence(evidence, lab.items.tags, folds.of, folds.groups))
     write_text(folder / "suspects.csv", _csv(rows))
     first: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -134,8 +141,6 @@ def rank(place: Workplace, lab: EngineLab) -> Path:
 
 def _first_by_tags_alone(place: Workplace, lab: EngineLab) -> Trained:
     """The first fit whose weights saw nothing but images and tags: no masks, no weights of another step."""
-    if place.supervision == "truth":
-        raise WrongUse(f"{place.run}: method {lab.recipe.method} is trained on true masks; tags play no part in it")
     for trained in lab.trained.values():
         form = read_json(trained.folder / RECORD)["form"]
         if form["kind"] == "fit" and not form["inputs"]:
@@ -159,8 +164,7 @@ def _fold(place: Workplace, lab: EngineLab, source: Trained, held: NDArray[np.bo
         view = WeakView(lab.items.subset(~held), spec.augment, seed)
         kept = Fit(name, learner, view, spec, seed, selection, judge, device, journal, place.progress).run()
         learner.load_state_dict(kept.weights)
-        scores = score_tags(learner, WeakView(items, None, 0), open_device("fp32"))
-        np.savez_compressed(made / SCORES, ids=items.ids, scores=scores)
+        np.savez_compressed(made / EVIDENCE, ids=items.ids, evidence=evidence_of(learner, items))
         return {"selection": selection, "epoch": kept.epoch, "precision": device.precision}
 
     settings = {
@@ -180,18 +184,43 @@ def _fold(place: Workplace, lab: EngineLab, source: Trained, held: NDArray[np.bo
         raise Stale(f"{why}: remove {folder} and rank again") from None
 
 
-def _rows(lab: EngineLab, scores: NDArray[np.float64], doubt: NDArray[np.float64]) -> list[dict[str, Any]]:
+def evidence_of(learner: Learner, items: Items) -> NDArray[np.float32]:
+    """What a learner says of the tags of items, float32 ``[N, K, 1 + shares]`` in 0..1, means over mirror images.
+
+    First its tag score, then the mean of each share of the highest pixels of its class map.
+    """
+    device = open_device("fp32")
+    device.place(learner).eval()
+    found = []
+    view = WeakView(items, None, 0)
+    for batch in loader(view, InOrder(items, batch_size(items, TAG_PIXELS)), workers(len(items))):
+        image = device.send(batch).image
+        with torch.inference_mode():
+            said = [_said(learner, image.flip(sides)) for sides in MIRRORED]
+            found.append(torch.stack(said).mean(0).cpu().numpy())
+    return np.concatenate(found)
+
+
+def _said(learner: Learner, image: Tensor) -> Tensor:
+    highest = learner.predict(image).float().flatten(2).sort(2, descending=True).values
+    means = highest.cumsum(2) / torch.arange(1, highest.shape[2] + 1, device=highest.device)
+    ends = [max(1, round(share * highest.shape[2])) - 1 for share in SHARES]
+    return torch.cat([learner.tag_scores(image).float()[:, :, None], means[:, :, ends]], 2)
+
+
+def _rows(lab: EngineLab, scores: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Every known tag, the most doubtful first."""
-    places = zip(*np.nonzero(~np.isnan(doubt)), strict=True)
+    tags = lab.items.tags
+    doubt = doubts(scores, tags)
     rows = [
         {
             "id": str(lab.items.ids[i]),
             "class": lab.classes.names[k],
-            "tag": int(lab.items.tags[i, k]),
+            "tag": int(tags[i, k]),
             "score": round(float(scores[i, k]), 6),
             "doubt": round(float(doubt[i, k]), 6),
         }
-        for i, k in places
+        for i, k in zip(*np.nonzero(~np.isnan(doubt)), strict=True)
     ]
     return sorted(rows, key=lambda row: -row["doubt"])
 
