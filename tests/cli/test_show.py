@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from eosin.cli.show import comparison_table, score_table
+from eosin.cli.show import comparison_table, details, score_table
 from eosin.core.classes import Classes, Tissue
 from eosin.metrics.protocols import PROTOCOLS, Subject
 from report.compare.fake_comparison import by_seeds
@@ -38,3 +38,18 @@ def test_comparisons_for_which_truth_was_used_are_marked() -> None:
     for used in (False, True):
         comparison = replace(by_seeds(), protocol="tissue-fp-tags", uses_truth=used)
         assert ("tissue-fp-tags uses truth at test time" in printed(comparison_table(comparison))) == used
+
+
+def test_a_score_is_told_with_outlines_confidence_and_patches() -> None:
+    outline = {"miou": 0.5, "width_px": 2, "hd": {"a": 12.34, "b": None}, "hd95": {"a": 5.0, "b": None}}
+    scored: dict[str, Any] = {
+        "boundary": {**outline, "images": {"a": 3, "b": 0}, "empty": {"a": 1, "b": 0}},
+        "calibration": {"ece": 0.125, "ece_tempered": None},
+    }
+    plain = details(scored)
+    assert "a: HD 12.3 px, HD95 5.0 px, 3 images, 1 of them without a predicted pixel" in plain
+    assert "ECE 12.5 %, with the card's temperature – %" in plain and "objects" not in plain
+    patches = {"released": {"f1": 0.75, "hd": None}, "honest": {"f1": 0.5}}
+    told = details({**scored, "objects": {"f1": 0.5, "dice": 0.25, "hausdorff": 9.0}, "mil_patch": patches})
+    assert "objects: F1 50.0 %, Dice 25.0 %, Hausdorff 9.0 px" in told
+    assert "mil-patch, released: f1 0.75, hd –" in told and "mil-patch, honest: f1 0.5" in told

@@ -19,6 +19,7 @@ from eosin.cli.options import Data, Json, Out
 from eosin.cli.show import (
     State,
     comparison_table,
+    details,
     error,
     minutes,
     names,
@@ -96,6 +97,8 @@ def score(
     State.json = as_json
     entry = shown(lambda progress: verbs.score(source, data, split, protocol, progress=progress))
     print_(entry, lambda: score_table([entry]))
+    if not as_json:
+        print(details(entry))
 
 
 @app.command()

@@ -84,7 +84,8 @@ def comparison_table(comparison: Any) -> Table:
         score = percent(arm.miou.mean) + (f" ± {percent(arm.miou.sd)}" if arm.miou.sd is not None else "")
         pooled = [percent(arm.pooled)] if comparison.folds else []
         means = [score, *pooled, interval(arm.ci95), *(percent(spread.mean) for spread in arm.groups.values())]
-        each = [percent(arm.iou[name].mean) for name in comparison.classes]
+        by_class = arm.pooled_iou or {name: spread.mean for name, spread in arm.iou.items()}
+        each = [percent(by_class[name]) for name in comparison.classes]
         rows.append([arm.name, str(len(arm.runs)), *means, *each, *_tested(arm, comparison.baseline)])
     pooled = ["pooled %"] if comparison.folds else []
     heads = ["method", "runs", "mIoU %", *pooled, "95 %", *comparison.arms[0].groups, *comparison.classes]
@@ -116,6 +117,30 @@ def score_table(entries: list[dict[str, Any]]) -> Table:
         protocol = e["protocol"] + (" (uses truth)" if e["uses_truth"] else "")
         rows.append([e["step"], e["split"], protocol, e["selection"], str(e["n_images"]), *means, *each])
     return table(["step", "split", "protocol", "selected by", "images", "mIoU/mAP %", "95 %", *names], rows)
+
+
+def details(entry: dict[str, Any]) -> str:
+    """What was scored beside the matrix, in lines: outlines, objects, confidence, patches."""
+    outline, sure = entry["boundary"], entry["calibration"]
+    lines = [f"boundary IoU {percent(outline['miou'])} % within {outline['width_px']} px"]
+    for name, n in outline["images"].items():
+        distances = f"HD {_px(outline['hd'][name])}, HD95 {_px(outline['hd95'][name])}"
+        lines.append(f"{name}: {distances}, {n} images, {outline['empty'][name]} of them without a predicted pixel")
+    lines.append(f"ECE {percent(sure['ece'])} %, with the card's temperature {percent(sure['ece_tempered'])} %")
+    if (objects := entry.get("objects")) is not None:
+        scores = f"F1 {percent(objects['f1'])} %, Dice {percent(objects['dice'])} %"
+        lines.append(f"objects: {scores}, Hausdorff {_px(objects['hausdorff'])}")
+    for kind, said in entry.get("mil_patch", {}).items():
+        lines.append(f"mil-patch, {kind}: " + ", ".join(f"{key} {_short(value)}" for key, value in said.items()))
+    return "\n".join(lines)
+
+
+def _px(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} px"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def print_run(folder: Path) -> None:

@@ -200,12 +200,12 @@ def _dealt(
         shares = {name: x for name, x in (("train", 1 - val - test), ("val", val), ("test", test)) if x}
         if len(some) < len(shares):
             raise WrongUse(f"{source}: {len(some)} {unit} for {len(shares)} splits ({', '.join(shares)}); {_FEW}")
-        roles[some] = np.array(list(shares))[_deal(counts, list(shares.values()), stratify, seed, 0)]
+        roles[some] = np.array(list(shares))[deal(counts, list(shares.values()), stratify, seed, 0)]
         yield roles
         return
     if len(some) < folds:
         raise WrongUse(f"{source}: {len(some)} {unit} for {folds} folds; use fewer folds, or {_FEW}")
-    tested = _deal(counts, [1 / folds] * folds, stratify, seed, 0)
+    tested = deal(counts, [1 / folds] * folds, stratify, seed, 0)
     names, targets = (["train", "val"], [1 - val, val]) if val else (["train"], [1.0])
     for number in range(1, folds + 1):
         rest = tested != number - 1
@@ -213,14 +213,14 @@ def _dealt(
             left = f"fold {number} of {folds} leaves {rest.sum()} of {len(some)} {unit} for {' and '.join(names)}"
             raise WrongUse(f"{source}: {left}; use val 0, or {_FEW}")
         roles[some] = "test"
-        roles[some[rest]] = np.array(names)[_deal(counts[rest], targets, stratify, seed, number)]
+        roles[some[rest]] = np.array(names)[deal(counts[rest], targets, stratify, seed, number)]
         yield roles.copy()
 
 
 _FEW = "split by a smaller unit"
 
 
-def _deal(
+def deal(
     counts: NDArray[np.int64], targets: Sequence[float], stratify: bool, seed: int, stream: int
 ) -> NDArray[np.int64]:
     """Deal groups to bins; every bin gets one at least.

@@ -27,7 +27,7 @@ from eosin.core.fingerprint import digest
 from eosin.core.learner import Learner
 from eosin.data.dataset import Items
 from eosin.data.module import InOrder, WeakView, batch_size, loader
-from eosin.data.split import _deal
+from eosin.data.split import deal
 from eosin.engine.device import open_device, seed_everything, workers
 from eosin.engine.evaluate import TAG_PIXELS
 from eosin.engine.journal import Journal
@@ -101,7 +101,7 @@ def deal_folds(items: Items, seed: int) -> Folds:
     _, groups = np.unique(chosen, return_inverse=True)
     counts = np.zeros((groups.max() + 1, 1 + items.tags.shape[1]), np.int64)
     np.add.at(counts, groups, np.column_stack([np.ones(len(items)), items.tags == 1]).astype(np.int64))
-    dealt = _deal(counts, [1 / FOLDS] * FOLDS, stratify=True, seed=seed, stream=0)
+    dealt = deal(counts, [1 / FOLDS] * FOLDS, stratify=True, seed=seed, stream=0)
     return Folds(unit, groups, dealt[groups])
 
 

@@ -30,7 +30,7 @@ def doubtful_tags(record: Record) -> Safe:
     shown = items[:_SHOWN]
     images = _images(record, {str(item["id"]) for item in shown})
     cards = [_card(record, item, images.get(str(item["id"]))) for item in shown]
-    amount = f"{len(shown)} of {count(len(items))} judged tags; all are in suspects/suspects.json."
+    amount = f"{len(shown)} of {count(len(items))} judged images; every tag of theirs is in suspects/suspects.csv."
     return Safe(el("p", explained) + el("p", amount, class_="soft") + el("div", cards, class_="gallery small"))
 
 
