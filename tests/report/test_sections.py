@@ -299,7 +299,7 @@ def test_doubtful_tags_are_shown_to_a_person(whole: tuple[FakeRun, Page]) -> Non
     first = read_json(whole[0].run / "suspects" / "suspects.json")["items"][0]
     given = "present" if first["tag"] else "absent"
     assert first["id"] in cards[0] and f"tagged {given}" in cards[0] and f"<b>{first['score']:.2f}</b>" in cards[0]
-    assert "12 of 15 judged tags" in words(told)
+    assert "12 of 15 judged images" in words(told)
 
 
 def test_doubtful_tags_without_images_or_doubts(tmp_path: Path) -> None:
