@@ -522,8 +522,9 @@ def test_ctrl_c_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
 def test_tables_of_the_terminal_say_what_is_not_known() -> None:
     spread = SimpleNamespace(mean=0.5, sd=None)
     versus = SimpleNamespace(difference=float("nan"), p_holm=float("nan"))
+    plain: dict[str, Any] = {"name": "a", "runs": (1,), "iou": {}, "groups": {}}
     arms = [
-        SimpleNamespace(name="a", runs=(1,), miou=spread, pooled=None, ci95=(None, None), iou={}, groups={}, versus=v)
+        SimpleNamespace(**plain, miou=spread, pooled=None, pooled_iou={}, ci95=(None, None), versus=v)
         for v in (None, versus)
     ]
     made = comparison_table(SimpleNamespace(arms=arms, folds=0, classes=(), baseline="a", uses_truth=False))
