@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from eosin import cli
+from command_line import call
 from eosin.cli.show import State, comparison_table, score_table
 from eosin.core.artifact import write_json
 from eosin.core.errors import WrongUse
@@ -54,19 +54,6 @@ TAGS = {
 }
 
 
-def call(*words: object) -> int:
-    """Run the command line in this process; its exit code."""
-    before = sys.argv
-    sys.argv = ["eosin", *map(str, words)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
 class Here:
     """A process that is run at once, in this one."""
 
@@ -84,6 +71,9 @@ class Here:
         State.json = before
 
     def wait(self, timeout: float) -> int:
+        return self.returncode
+
+    def poll(self) -> int | None:
         return self.returncode
 
 
@@ -507,6 +497,9 @@ def test_ctrl_c_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
             if timeout is not None:
                 raise KeyboardInterrupt
             return 0
+
+        def poll(self) -> int | None:
+            return None
 
         def terminate(self) -> None:
             ended.append(True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eosin import cli
+from command_line import call
 from eosin.core.fingerprint import file_digest
 from eosin.data.dataset import Dataset
 from eosin.data.phantom import PhantomSpec, draw_dataset
@@ -38,19 +38,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     assert call("run", "cam-phantom", "--data", data, "--out", out, *SMALL) == 0
     return out
-
-
-def call(*words: object) -> int:
-    """Run the command line in this process; its exit code."""
-    before = sys.argv
-    sys.argv = ["eosin", *map(str, words)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def step_files(run: Path) -> dict[str, tuple[str, int]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from eosin import cli
+from command_line import call
 from eosin.core.fingerprint import file_digest
 from eosin.data.dataset import Dataset
 from eosin.data.phantom import PhantomSpec, draw_dataset
@@ -20,19 +19,6 @@ SMALL = [
     "--set=fit={batch: 8, lr: 0.003, precision: fp32, epochs: 1}",
 ]
 PHANTOM = PhantomSpec(patches=24, val=6, test=6, large=0, size=48, patients=9)
-
-
-def call(*words: object) -> int:
-    """Run the command line in this process; its exit code."""
-    before = sys.argv
-    sys.argv = ["eosin", *map(str, words)]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 @pytest.fixture(scope="module")

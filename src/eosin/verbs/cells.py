@@ -152,10 +152,10 @@ def _run(one: Cell, progress: Progress) -> str | None:
         try:
             while not _ended(process):
                 seen.look()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        finally:
+            if process.poll() is None:  # interrupted: the run must not go on unseen
+                process.terminate()
+                process.wait()
     seen.end("" if process.returncode == 0 else "failed")
     return None if process.returncode == 0 else f"{_reason(process.returncode, one.folder / LOG)} (see {log.name})"
 
