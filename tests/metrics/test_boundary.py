@@ -99,12 +99,14 @@ def test_hausdorff_agrees_with_scipy_on_images(seed):
     assert hausdorff(a, b)[0] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("size", [(522, 775), (1, 900), (900, 3)])
+@pytest.mark.parametrize("size", [(122, 175), (1, 900), (900, 3)])
 def test_distances_are_exact(size):
     rng = np.random.default_rng(0)
     mask = rng.random(size) < 0.001
     mask[-1, -1] = True
-    np.testing.assert_allclose(distance_to(mask), ndimage.distance_transform_edt(~mask), rtol=1e-6)
+    there, points = np.indices(size).reshape(2, -1).T, np.argwhere(mask)
+    nearest = np.min([((there - point) ** 2).sum(1) for point in points], 0)
+    assert (distance_to(mask).ravel() == np.sqrt(nearest)).all()
 
 
 @pytest.mark.parametrize("seed", range(15))
