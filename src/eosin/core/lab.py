@@ -41,6 +41,11 @@ class Lab(Protocol):
         """The tissues of the data set."""
         ...
 
+    @property
+    def tag_counts(self) -> tuple[tuple[int, int], ...]:
+        """How many training items are known to hold each class, and to be without it: (present, absent) by class."""
+        ...
+
     def fit(
         self,
         name: str,

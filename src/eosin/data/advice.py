@@ -77,14 +77,13 @@ def entangled(tags: NDArray[np.float32]) -> list[Pair]:
             of its tags are known.
 
     Returns:
-        The pairs in class order, without classes that no item holds.
+        The pairs in class order, without those of which no item that counts holds either class.
     """
     present, absent = (tags == 1).astype(np.int64), (tags == 0).astype(np.int64)
     both, alone = present.T @ present, present.T @ absent
-    compared = both + alone + alone.T + absent.T @ absent
-    candidates = [(a, b) for a, b in combinations(np.flatnonzero(present.any(axis=0)), 2) if compared[a, b]]
-    pairs = [Pair(int(a), int(b), int(both[a, b]), int(alone[a, b]), int(alone[b, a])) for a, b in candidates]
-    return [pair for pair in pairs if pair.few]
+    ever = np.flatnonzero(present.any(axis=0))
+    pairs = [Pair(int(a), int(b), *map(int, (both[a, b], alone[a, b], alone[b, a]))) for a, b in combinations(ever, 2)]
+    return [pair for pair in pairs if pair.either and pair.few]
 
 
 def tile_tags(

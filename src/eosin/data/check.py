@@ -242,7 +242,10 @@ def _indistinct(tags: Array, head: Head, lacking: tuple[str, ...], file: Path) -
     names = [tissue.name for tissue in head.classes]
     ever = (tags == 1).any(axis=0)
     for index in (k for k in np.flatnonzero(~ever) if names[k] not in lacking):
-        message = f"class {names[index]!r} is on no training item; add some, or leave it out of {HEAD}"
+        what, mend = "is on no training item", "add some"
+        if np.isnan(tags[:, index]).all():
+            what, mend = "has no known tag on a training item", "fill its column"
+        message = f"class {names[index]!r} {what}; {mend}, or leave it out of {HEAD}"
         yield Finding("error", file, message, "absent_class")
     for index in np.flatnonzero(ever & ~(tags == 0).any(axis=0)):
         message = f"class {names[index]!r} is never absent from a training item, so that tags say nothing about it"
