@@ -105,7 +105,7 @@ class Dataset:
         citation: what to cite.
         tag_rule: tags were cut from masks at more than this fraction of pixels; None if they were not.
         known: accepted findings and their reasons, printed with every score.
-        digest: SHA-256 (hex) of ``dataset.yaml`` and ``items.csv``.
+        digest: SHA-256 (hex) of ``dataset.yaml`` and ``items.csv``; of a fraction, what was taken of it.
         splits: the names of the splits with items; train, val and test first.
         objects: the class whose single objects are numbered and the folder of their masks; None if there is none.
         fold: which fold of a cross-validation this is, or None.
