@@ -28,8 +28,10 @@ from eosin.core.progress import SILENT
 from eosin.data.dataset import Dataset
 from eosin.data.phantom import PhantomSpec, draw_dataset, tags_of
 from eosin.engine.device import open_device
-from eosin.engine.lab import EngineLab, Workplace, without_weights
+from eosin.engine.lab import EngineLab
 from eosin.engine.suspects import FOLDS, SHARES, deal_folds, evidence_of, rank
+from eosin.engine.weights import without_weights
+from eosin.engine.workplace import Workplace
 from eosin.metrics.doubt import doubts, presence
 from eosin.slides.image import read_mask
 from eosin.verbs.train import resolve

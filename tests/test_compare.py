@@ -413,7 +413,7 @@ def test_what_a_run_is_at_is_told_as_soon_as_it_begins(tmp_path: Path) -> None:
     seen = cells._Seen(one, told.start("a", 3))
     seen.look()
     assert told.notes == []
-    (tmp_path / "steps" / ".classifier.123.tmp").mkdir(parents=True)
+    (tmp_path / "steps" / ".classifier.making").mkdir(parents=True)
     seen.look()
     seen.look()
     assert told.notes == [(0, "classifier")]
@@ -421,8 +421,8 @@ def test_what_a_run_is_at_is_told_as_soon_as_it_begins(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text(line + "\n" + line[:20])  # the second is being written
     seen.look()
     assert told.notes[1:] == [(1, "classifier, epoch 1/2, 42 img/s")]
-    (tmp_path / "steps" / ".classifier.123.tmp").rename(tmp_path / "steps" / "classifier")
-    (tmp_path / "predictions" / "classifier" / ".test.123.tmp").mkdir(parents=True)
+    (tmp_path / "steps" / ".classifier.making").rename(tmp_path / "steps" / "classifier")
+    (tmp_path / "predictions" / "classifier" / ".test.making").mkdir(parents=True)
     seen.end("failed")
     assert told.notes[2:] == [(0, "classifier on test"), (2, "failed")]
 
@@ -508,7 +508,7 @@ def test_ctrl_c_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     words = ("compare", "--methods", "bound.yaml", "--data", "data", "--out", "stopped", "--seeds", "1")
     for more in ((), ("--json",)):
         assert call(*words, *more) == 130
-        assert "interrupted; finished steps are kept" in capfd.readouterr().err
+        assert "interrupted; what is done is kept" in capfd.readouterr().err
     assert ended == [True, True]
 
 

@@ -16,7 +16,9 @@ from eosin.core.errors import EosinError, Stale, WrongUse
 from eosin.core.fingerprint import file_digest
 from eosin.core.progress import Silent
 from eosin.data.dataset import Dataset
-from eosin.engine.lab import EngineLab, Workplace, without_weights
+from eosin.engine.lab import EngineLab
+from eosin.engine.weights import without_weights
+from eosin.engine.workplace import Workplace
 from eosin.parts.cams import Averaged
 from eosin.parts.pseudo import TagGatedArgmax
 from eosin.predictor.predictor import Predictor

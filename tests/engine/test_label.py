@@ -61,7 +61,7 @@ def drawn(
         masks[name] = mask.copy()
 
     rule = Watchful(partial(Averaged), merge=merge, band=band)
-    draw_masks((learner or Pixels()).eval(), rule, items, device, keep)
+    draw_masks((learner or Pixels()).eval(), rule, items, device, keep, lambda item: False)
     assert sorted(masks) == sorted(items.ids)
     return masks
 

@@ -53,6 +53,19 @@ def test_schedules_are_as_written_out(schedule: str, steps: int) -> None:
     assert all(0 < f <= 1 for f in found)
 
 
+def test_power_and_floor_of_hand() -> None:
+    """Linear decay of LPD and TPRO (power 1); OEEM's poly of 0.9 from 5e-3 down to 1e-4; cosine from 1e-3 to 1e-4."""
+    linear = FitSpec(schedule="poly", power=1)
+    assert [factor(linear, t, 4) for t in range(4)] == [1, 0.75, 0.5, 0.25]
+    oeem = FitSpec(schedule="poly", floor=0.02)
+    assert 5e-3 * factor(oeem, 0, 10_000) == 5e-3
+    assert 5e-3 * factor(oeem, 5_000, 10_000) == pytest.approx(1e-4 + 4.9e-3 * 0.5**0.9)
+    assert 5e-3 * factor(oeem, 9_999, 10_000) == pytest.approx(1e-4 + 4.9e-3 * 1e-4**0.9)
+    cosine = FitSpec(schedule="cosine", floor=0.1)
+    assert [1e-3 * factor(cosine, t, 4) for t in (0, 2)] == pytest.approx([1e-3, 5.5e-4])
+    assert factor(FitSpec(schedule="constant", floor=0.5), 3, 4) == 1
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_warmup_multiplies_by_a_linear_rise(schedule: str) -> None:
     plain, warm = FitSpec(schedule=schedule), FitSpec(schedule=schedule, warmup=0.1)
@@ -71,6 +84,26 @@ def test_weights_decay_and_biases_do_not(kind: str) -> None:
         assert {g["momentum"] for g in optim.param_groups} == {0.8}
     held = {id(p) for g in optim.param_groups for p in g["params"]}
     assert held == {id(p) for p in learner.parameters()}
+
+
+class Faster(Net):
+    """ARML, A4: a new head ten times, biases twice as fast (its own biases: twenty times)."""
+
+    def rate(self, name: str) -> float:
+        return (10 if name.startswith("net.0") else 1) * (2 if name.endswith("bias") else 1)
+
+
+def test_rates_are_multiplied_by_name() -> None:
+    learner = Faster()
+    optim = optimizer(learner, FitSpec(lr=0.01, weight_decay=0.05))
+    names = {id(p): name for name, p in learner.named_parameters()}
+    found = {names[id(p)]: (g["lr"] / 0.01, g["weight_decay"]) for g in optim.param_groups for p in g["params"]}
+    assert {name: (round(rate, 9), decay) for name, (rate, decay) in found.items()} == {
+        "net.0.weight": (10, 0.05),
+        "net.0.bias": (20, 0),
+        "net.1.weight": (1, 0),
+        "net.1.bias": (2, 0),
+    }
 
 
 def test_a_learner_may_have_groups_of_its_own() -> None:

@@ -21,8 +21,10 @@ from eosin.core.progress import Silent
 from eosin.data.contract import Objects
 from eosin.data.dataset import Dataset, Row, write_dataset
 from eosin.engine.evaluate import Tiling
-from eosin.engine.lab import EngineLab, Workplace
+from eosin.engine.lab import EngineLab
 from eosin.engine.scoring import Scoring, worth_a_look
+from eosin.engine.weights import load
+from eosin.engine.workplace import Workplace
 from eosin.metrics.boundary import BoundaryTally
 from eosin.metrics.calibration import fit_temperature
 from eosin.metrics.objects import ObjectTally
@@ -96,7 +98,7 @@ def test_entries_tell_boundaries_objects_confidence_and_tags(tmp_path: Path) -> 
     with np.load(step.folder / "counts.npz") as kept:
         assert kept["counts"].sum(0).tolist() == entry["confusion"]
         assert kept["patients"].tolist() == kept["ids"].tolist()
-    learner = lab._load(lab.trained["a"])
+    learner = load(lab.build_of(lab.trained["a"]), lab.trained["a"])
     images = torch.stack([torch.as_tensor(np.array(Image.open(data / "images" / f"test_{i}.png"))) for i in range(20)])
     with torch.inference_mode():
         scores = learner.tag_scores(images.permute(0, 3, 1, 2).float() / 255).numpy()
@@ -127,7 +129,7 @@ def test_the_temperature_is_fitted_on_val_alone_and_carried_on(tmp_path: Path) -
     tested = lab.score(trained, "test").notes["entry"]["calibration"]
     validated = lab.score(trained, "val").notes["entry"]["calibration"]
     lab.export("export", trained)
-    dataset, learner = Dataset.open(data), lab._load(trained)
+    dataset, learner = Dataset.open(data), load(lab.build_of(trained), trained)
     found = []
     for name, _, truth in masks_of(tmp_path / "run" / "predictions" / "a" / "val", dataset, "val"):
         image = torch.as_tensor(np.array(Image.open(data / "images" / f"{name}.png"))).permute(2, 0, 1)[None]

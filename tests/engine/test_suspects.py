@@ -21,8 +21,9 @@ from eosin.core.lab import Lab
 from eosin.core.progress import SILENT, Progress
 from eosin.core.values import Batch, Clock
 from eosin.data.dataset import Dataset
-from eosin.engine.lab import EngineLab, Workplace
+from eosin.engine.lab import EngineLab
 from eosin.engine.suspects import FOLDS, FinishedSteps, deal_folds, rank
+from eosin.engine.workplace import Workplace
 from eosin.recipe import Recipe
 
 TRAIN = 40

@@ -42,6 +42,26 @@ class Toy(Learner):
         return self.head(image).float().softmax(1)
 
 
+class Warming(Toy):
+    """A toy with a second head that the first three steps do not use; no batch norm, no dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = nn.Conv2d(3, 2, 1)
+        self.gradients: list[dict[str, Tensor]] = []
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        losses = super().losses(batch, clock)
+        if clock.step >= 3:
+            maps = self.late(batch.image).float()
+            losses["late"] = functional.binary_cross_entropy_with_logits(maps.mean((2, 3)), batch.tags)
+        return losses
+
+    def after_step(self, clock: Clock) -> None:
+        found = {name: p.grad.clone() for name, p in self.named_parameters() if p.grad is not None}
+        self.gradients.append(found)
+
+
 def write_toys(folder: Path, train: int = 12, masks: bool = True, vary: bool = True, seed: int = 0) -> Path:
     """Patches of red, blue or both halves, with one larger test image; masks on all but training items."""
     rng = np.random.default_rng(seed)

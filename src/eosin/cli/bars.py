@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +22,16 @@ def shown(work: Callable[[Any], Any]) -> Any:
     from eosin.core.progress import Silent
 
     try:
-        return work(Silent()) if State.json else _barred(work)
-    except KeyboardInterrupt:
-        error("interrupted; finished steps are kept, the same command goes on from them")
-        raise typer.Exit(130) from None
+        return work(Silent()) if State.json or not leads() else _barred(work)
+    except KeyboardInterrupt as interrupt:
+        if leads():
+            error("interrupted; what is done is kept, the same command goes on from there")
+        raise typer.Exit(getattr(interrupt, "exit_code", 130)) from None
+
+
+def leads() -> bool:
+    """Whether this process is the one that shows things, of those that torch.distributed.run started together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK") == "0"
 
 
 def _barred(work: Callable[[Any], Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 
 from eosin import verbs
-from eosin.cli.bars import shown
+from eosin.cli.bars import leads, shown
 from eosin.cli.data import data_app
 from eosin.cli.options import Data, Json, Out
 from eosin.cli.show import (
@@ -76,13 +77,23 @@ def run(
     data: Data = None,
     out: Out = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
-    redo: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Do a finished step again.")] = None,
+    redo: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Do a step again.")] = None,
+    start: Annotated[Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run.")] = None,
+    fraction: Annotated[float, typer.Option(metavar="F", help="Train on this share of the items, by patient.")] = 1.0,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="WITH", help="Tell tensorboard or mlflow too (extra track).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe, score it on every labelled split, export the model and write a report."""
     State.json = as_json
-    folder = shown(lambda progress: verbs.run(recipe, data, out, overrides or [], redo or [], progress=progress))
-    print_run(folder)
+    folder = shown(
+        lambda progress: verbs.run(
+            recipe, data, out, overrides or [], redo or [], start, fraction, track or [], progress=progress
+        )
+    )
+    if leads():
+        print_run(folder)
 
 
 @app.command()
@@ -216,5 +227,11 @@ def main() -> None:
     except (EosinError, OSError) as failure:
         if State.debug:
             raise
-        error(str(failure))
+        error(_full(failure) if getattr(failure, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else str(failure))
         sys.exit(getattr(failure, "exit_code", 1))
+
+
+def _full(failure: BaseException) -> str:
+    """A full disk, in one line."""
+    where = getattr(failure, "filename", None) or "the disk"
+    return f"{where}: no space left; free some and give the same command again, which goes on from what is done"

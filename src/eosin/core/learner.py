@@ -46,11 +46,20 @@ class Learner(nn.Module):
         """Scores in 0..1 that each class is present, ``[B, K]``: here the mean of its highest tenth of pixels."""
         return highest_mean(self.predict(image), 0.1)
 
+    def rate(self, name: str) -> float:
+        """By what the learning rate of a parameter is multiplied, by its name; e.g. 10 for a new head (ARML, A4)."""
+        return 1.0
+
     def groups(self, lr: float) -> list[dict[str, Any]]:
-        """Optimizer groups: weights decay, biases and norms do not."""
-        decay = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        return [{"params": decay, "lr": lr}, {"params": plain, "lr": lr, "weight_decay": 0.0}]
+        """Optimizer groups by ``rate``; weights decay, biases and norms do not."""
+        found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                found.setdefault((self.rate(name), parameter.ndim <= 1), []).append(parameter)
+        return [
+            {"params": found[rate, plain], "lr": lr * rate, **({"weight_decay": 0.0} if plain else {})}
+            for rate, plain in sorted(found)
+        ]
 
     def after_step(self, clock: Clock) -> None:
         """Called after every optimizer step; nothing by default."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +30,18 @@ class Batch:
     tags: Tensor
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch cut into ``count`` parts of nearly equal size, of two images at least; fewer if it is too small."""
+        count = max(1, min(count, len(self) // 2))
+        ends = [len(self) * i // count for i in range(count + 1)]
+        return [self] if count == 1 else [self._cut(slice(*at)) for at in pairwise(ends)]
+
+    def _cut(self, at: slice) -> Batch:
+        return Batch(self.image[at], self.tags[at], {k: m[at] for k, m in self.masks.items()}, self.ids[at])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +91,17 @@ class FitSpec(BaseModel):
     Attributes:
         epochs: passes over the training items.
         batch: images per step.
+        accumulate: in how many parts a batch goes through the network; their gradients are added up, so that less
+            memory is needed for the same step. Batch norms, and losses that relate images, see one part at a time, and
+            parts weigh by their images, not by known tags or labelled pixels.
         items: train on a seeded subset of this many items per epoch; 0 takes all.
         optimizer: ``adamw`` or ``sgd``.
         lr: base learning rate; a learner's groups multiply it.
         weight_decay: decay of weights (biases and norms have none).
         momentum: of SGD.
-        schedule: ``constant``, ``poly`` (power 0.9), ``cosine`` or ``onecycle``.
+        schedule: ``constant``, ``poly``, ``cosine`` or ``onecycle``.
+        power: of ``poly``.
+        floor: share of the base rate that the schedule falls to.
         warmup: share of the steps with linearly rising learning rate.
         clip: largest gradient norm; 0 does not clip.
         ema: decay of the averaged weights that are evaluated and kept; 0 keeps the raw ones. At step
@@ -93,7 +111,8 @@ class FitSpec(BaseModel):
         select: which epoch is kept: by validation ``masks``, by validation ``tags``, the ``last``, or ``auto``
             (masks where the validation split has them, else tags, else last; what was used is recorded).
         every: evaluate each that many epochs (the last one always).
-        precision: ``auto``, ``fp32`` or ``bf16``; losses are float32 always.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16`` (with a scaled loss); losses are float32 always.
+        compile: compile the networks by ``torch.compile``; the first step then takes long.
         augment: the paired transforms.
     """
 
@@ -101,17 +120,21 @@ class FitSpec(BaseModel):
 
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=32, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     items: int = Field(default=0, ge=0)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "poly", "cosine", "onecycle"] = "poly"
+    power: float = Field(default=0.9, gt=0)
+    floor: float = Field(default=0.0, ge=0, lt=1)
     warmup: float = Field(default=0.0, ge=0, lt=1)
     clip: float = Field(default=0.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
     sampler: Literal["uniform", "balanced"] = "uniform"
     select: Literal["auto", "masks", "tags", "last"] = "auto"
     every: int = Field(default=1, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
     augment: Augment = Augment()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from eosin.slides.image import image_size, read_mask, read_rgb
 T = TypeVar("T")
 Place = tuple[int, int]  # (epoch, index into the items)
 IGNORE = 255  # in every mask that a learner sees, whatever the data set says
+_COMPARED = 10**7  # pairs of tag combinations at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,14 @@ class Plan(Sampler[list[Place]]):
         seed: decides the order.
         limit: items an epoch; 0 takes all.
         sampler: ``uniform``: a permutation; ``balanced``: drawn with replacement, a tag combination in proportion to
-            the square root of its share.
+            the square root of its share. An item with unknown tags counts as the combinations that agree with
+            its known tags and know more, by how common each is, and its chance is the mean of theirs.
         step: where to begin.
+        rank: which of ``world`` processes this is for.
+        world: how many processes share a batch.
 
-    The last batch of an epoch may be smaller; one of a single item is joined to the one before it, since batch
-    norms cannot learn from one item.
+    The last batch of an epoch may be smaller; one that leaves a process a single item is joined to the one before it,
+    since batch norms cannot learn from one item.
     """
 
     def __init__(
@@ -117,24 +122,36 @@ class Plan(Sampler[list[Place]]):
         limit: int = 0,
         sampler: Literal["uniform", "balanced"] = "uniform",
         step: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.count, self.size, self.epochs, self.seed, self.step = len(tags), size, epochs, seed, step
+        self.rank, self.world = rank, world
         self.items = min(limit, self.count) if limit else self.count
         self.chances = _balanced(tags) if sampler == "balanced" else None
-        self.per_epoch = max(1, -(-self.items // size) - (self.items % size == 1))
+        self.per_epoch = max(1, -(-self.items // size) - (0 < self.items % size < 2 * world))
+        self.steps = self.per_epoch * epochs
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))  # of the epoch asked for last
 
     def __len__(self) -> int:
-        return self.per_epoch * self.epochs - self.step
+        return self.steps - self.step
 
     def __iter__(self) -> Iterator[list[Place]]:
-        at = -1
-        order: NDArray[np.int64] = np.empty(0, np.int64)
-        for step in range(self.step, self.per_epoch * self.epochs):
-            epoch, batch = divmod(step, self.per_epoch)
-            if epoch != at:
-                order, at = self.order(epoch), epoch
-            stop = self.items if batch == self.per_epoch - 1 else (batch + 1) * self.size
-            yield [(epoch, int(i)) for i in order[batch * self.size : stop]]
+        for step in range(self.step, self.steps):
+            yield self.batch(step)[self.rank :: self.world]
+
+    def batch(self, step: int) -> list[Place]:
+        """The whole batch of a step, of all processes together."""
+        epoch, number = divmod(step, self.per_epoch)
+        if epoch != self._order[0]:
+            self._order = epoch, self.order(epoch)
+        start = number * self.size
+        return [(epoch, int(i)) for i in self._order[1][start : start + self.images(step)]]
+
+    def images(self, step: int) -> int:
+        """How many items the whole batch of a step has."""
+        number = step % self.per_epoch
+        return self.items - number * self.size if number == self.per_epoch - 1 else self.size
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The items of an epoch, ``[items]``."""
@@ -145,9 +162,39 @@ class Plan(Sampler[list[Place]]):
 
 
 def _balanced(tags: NDArray[np.float32]) -> NDArray[np.float64]:
-    _, group, count = np.unique(np.nan_to_num(tags, nan=2.0), axis=0, return_inverse=True, return_counts=True)
-    chances = 1.0 / np.sqrt(count[group.reshape(-1)])
+    kinds, group, count = np.unique(np.nan_to_num(tags, nan=2.0), axis=0, return_inverse=True, return_counts=True)
+    size = count.astype(np.float64)
+    vague, exact = _completions(kinds)
+    # How probably a combination with unknown tags is each of those that it may be: by how common these are
+    share = size[exact] / np.bincount(vague, size[exact], len(kinds))[vague]
+    size += np.bincount(exact, share * size[vague], len(kinds))
+    drawn = 1.0 / np.sqrt(size)
+    drawn[vague] = np.bincount(vague, share * drawn[exact], len(kinds))[vague]
+    chances = drawn[group.reshape(-1)]
     return np.asarray(chances / chances.sum())
+
+
+def _completions(kinds: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of tag combinations: one with unknown tags, and each that it may be, as int64 ``[M]`` twice.
+
+    It may be every one that agrees with its known tags and knows more, unless yet another one knows more than that.
+
+    Args:
+        kinds: distinct combinations ``[P, K]``: 1 present, 0 absent, 2 unknown.
+    """
+    told = np.hstack([kinds == 1, kinds == 0]).astype(np.float32)
+    known = told.sum(1)
+    unsure = np.flatnonzero(known < kinds.shape[1])
+    pairs = [np.empty((0, 2), np.int64)]
+    for part in np.array_split(unsure, 1 + len(unsure) * len(kinds) // _COMPARED):
+        found = np.argwhere(told[part] @ told.T == known[part, None])
+        pairs.append(np.column_stack([part[found[:, 0]], found[:, 1]]))
+    vague, exact = np.concatenate(pairs).T
+    more = known[exact] > known[vague]
+    last = np.ones(len(kinds), bool)
+    last[vague[more]] = False
+    kept = more & last[exact]
+    return vague[kept], exact[kept]
 
 
 class InOrder(Sampler[list[Place]]):
@@ -198,6 +245,7 @@ def loader(view: WeakView, plan: Sampler[list[Place]], workers: int) -> Iterator
         collate_fn=collate,
         generator=torch.Generator(),
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_deaf,
     )
     return _plainly(batches)
 
@@ -206,29 +254,41 @@ Labelled = tuple[int, Tensor, Tensor | None]
 
 
 class LabelledView(TorchDataset[Labelled]):
-    """Items to score: image uint8 ``[3, H, W]`` and, where there is one, truth uint8 ``[H, W]``."""
+    """Items to score: image uint8 ``[3, H, W]`` and, where there is one, truth uint8 ``[H, W]``.
 
-    def __init__(self, items: Items, truth: Truth | None, ignore: int = IGNORE) -> None:
+    Args:
+        items: of a split.
+        truth: their masks; items without one are left out, unless there is none at all.
+        ignore: the data set's ignore index.
+        rank: which of ``world`` processes this is for; each item is seen by just one of them.
+        world: how many processes share the items.
+    """
+
+    def __init__(self, items: Items, truth: Truth | None, ignore: int = IGNORE, rank: int = 0, world: int = 1) -> None:
         self.items = items
         self.truth = truth
         self.ignore = ignore
-        self.places = range(len(items)) if truth is None else truth.index
+        self.places = range(rank, len(items) if truth is None else len(truth), world)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, at: int) -> Labelled:
-        index = int(self.places[at])
+        place = self.places[at]
+        index = place if self.truth is None else int(self.truth.index[place])
         image = torch.from_numpy(read_rgb(self.items.path(index))).permute(2, 0, 1)
         if self.truth is None:
             return index, image, None
         classes = self.items.tags.shape[1]
-        mask = _fitting_mask(self.truth.path(at), tuple(image.shape[1:]), classes, self.ignore)
+        mask = _fitting_mask(self.truth.path(place), tuple(image.shape[1:]), classes, self.ignore)
         return index, image, torch.from_numpy(mask)
 
     def stream(self, workers: int) -> Iterator[Labelled]:
         """The items in order, decoded beside the computation."""
-        return _plainly(DataLoader(self, batch_size=None, num_workers=workers, generator=torch.Generator()))
+        plain = DataLoader(
+            self, batch_size=None, num_workers=workers, generator=torch.Generator(), worker_init_fn=_deaf
+        )
+        return _plainly(plain)
 
 
 def _fitting_mask(path: Path, shape: tuple[int, ...], classes: int, ignore: int) -> NDArray[np.uint8]:
@@ -244,6 +304,11 @@ def _fitting_mask(path: Path, shape: tuple[int, ...], classes: int, ignore: int)
     if wrong.size:
         raise EosinError(f"{path}: value {wrong[0]} is neither one of {classes} classes nor ignored; see 'data check'")
     return mask
+
+
+def _deaf(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the first one decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _plainly(source: Iterable[T]) -> Iterator[T]:

@@ -8,17 +8,20 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from eosin.core.errors import WrongUse
+from eosin.core.learner import Learner
 from eosin.core.values import Batch
+from eosin.engine.team import Team
 
 resource: ModuleType | None
 try:
@@ -26,16 +29,19 @@ try:
 except ImportError:  # Windows has none
     resource = None
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 N = TypeVar("N", bound=nn.Module)
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_PATIENCE = timedelta(days=7)  # others wait while the first process labels, scores and exports
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, its precision and its memory format."""
+    """A device, its precision, its memory format, and the processes that share the work."""
 
     accelerator: Accelerator
     precision: Precision
+    team: Team
 
     @property
     def name(self) -> str:
@@ -48,9 +54,17 @@ class Device:
         net.to(self.accelerator.device)
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stubs lack it
 
-    def prepare(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Give network and optimizer to Accelerate; loader, schedule and checkpoints stay ours."""
-        prepared: tuple[nn.Module, torch.optim.Optimizer] = self.accelerator.prepare(net, optimizer)
+    def prepare(self, learner: Learner, compiled: bool) -> nn.Module:
+        """What the loop calls instead of the learner: with several processes, gradients are averaged between them.
+
+        Args:
+            learner: already placed here.
+            compiled: compile its networks by ``torch.compile``; names of weights stay the same.
+        """
+        if compiled:
+            for net in learner.children():
+                net.compile()
+        prepared: nn.Module = self.accelerator.prepare_model(learner)
         return prepared
 
     def send(self, batch: Batch) -> Batch:
@@ -63,14 +77,19 @@ class Device:
         """Networks run under it; losses switch it off again."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.name, torch.bfloat16)
+        return torch.autocast(self.name, _DTYPES[self.precision])
 
-    def backward(self, loss: Tensor) -> None:
-        """Backpropagate."""
-        self.accelerator.backward(loss)
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss where small gradients would be lost (fp16); elsewhere it does nothing."""
+        return torch.amp.GradScaler(self.name, enabled=self.precision == "fp16")
+
+    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Gradients are not averaged between processes within, since more of the batch is to come."""
+        no_sync: AbstractContextManager[object] = self.accelerator.no_sync(net)
+        return no_sync
 
 
-def open_device(precision: Literal["auto", "fp32", "bf16"]) -> Device:
+def open_device(precision: Literal["auto", "fp32", "bf16", "fp16"]) -> Device:
     """The best device of this machine.
 
     Args:
@@ -79,12 +98,26 @@ def open_device(precision: Literal["auto", "fp32", "bf16"]) -> Device:
     Raises:
         WrongUse: if bf16 is asked for where the device has none.
     """
-    accelerator = Accelerator(step_scheduler_with_optimizer=False)
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    accelerator = Accelerator(
+        cpu=together and not torch.cuda.is_available(),  # else Accelerate takes each process for the only one
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),  # a warm-up may leave some without gradient
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
+    )
     gains = _bf16_gains(accelerator.device.type)
     if precision == "bf16" and accelerator.device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise WrongUse("fit.precision = 'bf16': this GPU has no bf16; use fp32")
-    chosen: Precision = "bf16" if precision == "bf16" or (precision == "auto" and gains) else "fp32"
-    return Device(accelerator, chosen)
+        raise WrongUse("fit.precision = 'bf16': this GPU has no bf16; use fp16 or fp32")
+    chosen: Precision = ("bf16" if gains else "fp32") if precision == "auto" else precision
+    team = Team(accelerator.process_index, accelerator.num_processes, accelerator.device.type)
+    return Device(accelerator, chosen, team)
+
+
+def open_team() -> Team:
+    """The processes that were started together."""
+    return open_device("fp32").team
 
 
 def _bf16_gains(device: str) -> bool:

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from eosin.core.artifact import write_text
 
 
-class Journal:
-    """Appends lines to ``journal.jsonl`` and forgets a step that is done anew."""
+class Listener(Protocol):
+    """Something that is told what the journal says: an experiment tracker."""
 
-    def __init__(self, path: Path) -> None:
+    def replay(self, entries: list[dict[str, Any]]) -> None:
+        """Begin anew with these entries; whatever was told before counts no more."""
+        ...
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """One more entry."""
+        ...
+
+
+class Journal:
+    """Appends lines to ``journal.jsonl`` and forgets those that are done anew.
+
+    Args:
+        path: the file.
+        listeners: are told what it holds, and every line from then on.
+    """
+
+    def __init__(self, path: Path, listeners: Sequence[Listener] = ()) -> None:
         self.path = path
+        self.listeners = listeners
+        for listener in listeners:
+            listener.replay(self.read())
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines; a line cut by a kill is left out."""
@@ -23,10 +44,12 @@ class Journal:
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
-    def forget(self, step: str) -> None:
-        """Drop a step's lines."""
-        kept = [entry for entry in self.read() if entry["step"] != step]
+    def forget(self, step: str, since: int = 0) -> None:
+        """Drop a step's lines from an epoch on, and a line cut by a kill."""
+        kept = [entry for entry in self.read() if entry["step"] != step or entry["epoch"] < since]
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        for listener in self.listeners:
+            listener.replay(kept)
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append a line and see it on the disk."""
@@ -34,3 +57,5 @@ class Journal:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        for listener in self.listeners:
+            listener.write(entry)

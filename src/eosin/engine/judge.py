@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from eosin.core.errors import WrongUse
 from eosin.core.learner import Learner
 from eosin.core.values import FitSpec, Selection
-from eosin.data.dataset import Dataset
+from eosin.data.dataset import Dataset, Items
 from eosin.data.module import LabelledView, WeakView
 from eosin.engine.device import Device
 from eosin.engine.evaluate import Tiling, count_view, of_learner, score_tags
@@ -35,11 +35,15 @@ def judge_of(
         return "last", _unjudged
     items = dataset.items("val")
     if truth is not None and spec.select != "tags":
-        return "masks", _by_masks(LabelledView(items, truth, dataset.classes.ignore), protocol, tiling, device)
+        view = LabelledView(items, truth, dataset.classes.ignore, device.team.rank, device.team.world)
+        return "masks", _by_masks(view, protocol, tiling, device)
     if _vary(items.tags):
-        return "tags", _by_tags(WeakView(items, None, 0), device)
+        return "tags", _by_tags(items, device)
     if spec.select == "tags":
-        raise WrongUse(f"{dataset.folder}: all val items have the same tags; select = 'tags' cannot choose")
+        raise WrongUse(
+            f"{dataset.folder}: no class is known to be in one val item and absent from another, "
+            "so select = 'tags' cannot choose"
+        )
     return "last", _unjudged
 
 
@@ -50,15 +54,20 @@ def _unjudged(learner: Learner) -> dict[str, float]:
 def _by_masks(view: LabelledView, protocol: Protocol, tiling: Tiling, device: Device) -> Judge:
     def judge(learner: Learner) -> dict[str, float]:
         counts = count_view(of_learner(learner, device, autocast=True), view, tiling, protocol)
-        return {"miou": protocol.miou(counts)}
+        return {"miou": protocol.miou(device.team.sum(counts))}
 
     return judge
 
 
-def _by_tags(view: WeakView, device: Device) -> Judge:
+def _by_tags(items: Items, device: Device) -> Judge:
+    share = device.team.share(len(items))
+    view = WeakView(items.subset(share), None, 0)
+
     def judge(learner: Learner) -> dict[str, float]:
-        scores = score_tags(learner, view, device)
-        return {"tag_map": float(mean_average_precision(scores, view.items.tags))}
+        scores = np.zeros(items.tags.shape, np.float32)
+        if len(share):
+            scores[share] = score_tags(learner, view, device)
+        return {"tag_map": float(mean_average_precision(device.team.sum(scores), items.tags))}
 
     return judge
 

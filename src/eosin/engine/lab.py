@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from eosin import __version__
 from eosin.core.artifact import Artifact, MaskSet, Trained, read_json
@@ -20,12 +18,11 @@ from eosin.core.classes import Classes
 from eosin.core.errors import EosinError
 from eosin.core.lab import MaskRule
 from eosin.core.learner import Learner
-from eosin.core.progress import Progress
 from eosin.core.tiling import stride
 from eosin.core.values import FitSpec, Selection
-from eosin.data.dataset import Dataset, Items
+from eosin.data.dataset import Items
 from eosin.data.module import WeakView, item_side
-from eosin.engine.device import open_device, peak_memory_mb, seed_everything
+from eosin.engine.device import open_device, peak_memory_mb
 from eosin.engine.evaluate import Tiling, of_learner, score_tags
 from eosin.engine.export import Exported
 from eosin.engine.journal import Journal
@@ -34,26 +31,14 @@ from eosin.engine.label import draw_masks
 from eosin.engine.loop import Fit
 from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worth_a_look
 from eosin.engine.steps import Step, Steps
+from eosin.engine.weights import built, fill, load, store
+from eosin.engine.workplace import Workplace
 from eosin.metrics.protocols import Subject, find_protocol
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
-from eosin.recipe import Recipe
-from eosin.slides.image import png_bytes
+from eosin.slides.image import png_bytes, read_mask
 
 L = TypeVar("L", bound=Learner)
-WEIGHTS = "weights.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """Where and with what a plan runs."""
-
-    run: Path
-    dataset: Dataset
-    recipe: Recipe
-    supervision: Literal["tags", "truth"]
-    progress: Progress
-    again: frozenset[str] = frozenset()
 
 
 class EngineLab:
@@ -67,10 +52,10 @@ class EngineLab:
         self._place = place
         self.recipe, self.progress = place.recipe, place.progress
         self.classes: Classes = place.dataset.classes
-        self.steps = Steps(place.run, place.again)
+        self.steps = Steps(place.run, place.again, place.team)
         self._dataset = place.dataset  # a plan has no business with it
         self._issued: list[MaskSet] = []
-        self.journal = Journal(place.run / "journal.jsonl")
+        self.journal = Journal(place.run / "journal.jsonl", place.listeners)
         self.protocol = find_protocol(place.recipe.protocol)
         self.items = self._dataset.items("train")
         if len(self.classes) < 2:
@@ -81,6 +66,12 @@ class EngineLab:
         self._builds: dict[str, partial[Any]] = {}
         self._rules: dict[str, tuple[Trained, Callable[[], MaskRule]]] = {}
         self._scores: dict[tuple[str, str], Step] = {}
+
+    @property
+    def tag_counts(self) -> tuple[tuple[int, int], ...]:
+        """How many training items are known to hold each class, and how many are known not to."""
+        tags = self.items.tags
+        return tuple((int(p), int(a)) for p, a in zip((tags == 1).sum(0), (tags == 0).sum(0), strict=True))
 
     # -- the calls of a plan -------------------------------------------------------------------------------------
 
@@ -98,6 +89,9 @@ class EngineLab:
                 raise EosinError(f"{name}: the masks {mask.name!r} at {mask.folder} were not made by this lab; refused")
         spec = self.recipe.fit_spec(name)
         inputs = {a.name: a.digest for a in [*masks.values(), *([start] if start else [])]}
+        if start is None and self._place.start is not None:
+            start = self._place.start.step(name)
+            inputs["start"] = start.digest
         settings = {
             "kind": "fit",
             "build": build,
@@ -109,7 +103,7 @@ class EngineLab:
         }
 
         work = partial(self._train, name, build, spec, masks, start)
-        step = self.steps.do(f"steps/{name}", name, settings, inputs, work)
+        step = self.steps.do(f"steps/{name}", name, settings, inputs, work, resumes=True, together=True)
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
     def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
@@ -117,21 +111,25 @@ class EngineLab:
 
         def work(folder: Path) -> dict[str, Any]:
             shares = np.zeros(256, np.int64)
-            (folder / "masks").mkdir()
+            masks = folder / "masks"
+            masks.mkdir(exist_ok=True)
+            drawn = {path.stem for path in masks.glob("*.png") if path.stat().st_size}  # 0 bytes: the power failed
             advance = self.progress.start(name, len(self.items))
 
             def count(mask: NDArray[np.uint8]) -> None:
                 advance(1, "")
                 shares[:] += np.bincount(mask.ravel(), minlength=256)
 
-            self._draw(source, rule, self.items, folder / "masks", count)
+            for item in drawn:
+                count(read_mask(masks / f"{item}.png"))
+            self._draw(source, rule, self.items, masks, count, drawn)
             return {
                 "pixels": {c: int(shares[i]) for i, c in enumerate(self.classes.names)},
                 "ignored": int(shares[255]),
             }
 
         settings = {"kind": "label", "rule": rule, "data": self._dataset.digest}
-        step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work)
+        step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work, resumes=True)
         self._rules[name] = (source, rule)
         return self._issue(MaskSet(name, step.folder / "masks", step.digest))
 
@@ -157,7 +155,8 @@ class EngineLab:
         """Keep a learner without training it (composition)."""
 
         def work(folder: Path) -> dict[str, Any]:
-            return self._store(self._built(name, build), folder, "last", {})
+            store(built(build, name, self.recipe.seed).state_dict(), folder)
+            return {"selection": "last"}
 
         step = self.steps.do(
             f"steps/{name}", name, {"kind": "keep", "build": build, "seed": self.recipe.seed}, {}, work
@@ -201,7 +200,7 @@ class EngineLab:
 
         def work(folder: Path) -> dict[str, Any]:
             device = open_device("fp32")
-            learner = device.place(self._load(source))
+            learner = device.place(load(self._builds[source.name], source))
             advance = self.progress.start(f"score {source.name} on {split}", len(task))
             entry = task.write(of_learner(learner, device, autocast=False), folder, lambda: advance(1, ""))
             scores = score_tags(learner, WeakView(task.items, None, 0), device)
@@ -254,7 +253,7 @@ class EngineLab:
         )
 
         def work(folder: Path) -> dict[str, Any]:
-            written = write_model(folder / "written", Exported(self._load(source)), card)
+            written = write_model(folder / "written", Exported(load(self._builds[source.name], source)), card)
             for path in written.iterdir():
                 path.rename(folder / path.name)
             written.rmdir()
@@ -284,16 +283,26 @@ class EngineLab:
         rule: Callable[[], MaskRule],
         items: Items,
         folder: Path,
-        drawn: Callable[[NDArray[np.uint8]], None],
+        done: Callable[[NDArray[np.uint8]], None],
+        drawn: Container[str] = (),
     ) -> None:
-        """Write ``<id>.png`` for every item."""
+        """Write ``<id>.png`` for every item but those whose masks are drawn.
+
+        A class that no training item is known to hold was never learnt: no unknown tag allows it.
+        """
+        learnt = np.array([present > 0 for present, _ in self.tag_counts])
+        items = replace(items, tags=np.where(learnt | (items.tags == 1), items.tags, np.float32(0)))
         device = open_device(self.recipe.fit_spec(source.name).precision)
 
         def keep(item: str, mask: NDArray[np.uint8]) -> None:
-            (folder / f"{item}.png").write_bytes(png_bytes(mask, self.classes))
-            drawn(mask)
+            if item not in drawn:  # of a batch that a kill cut in two
+                temporary = folder / f"{item}.png.tmp"
+                temporary.write_bytes(png_bytes(mask, self.classes))
+                os.replace(temporary, folder / f"{item}.png")
+                done(mask)
 
-        draw_masks(device.place(self._load(source)), rule(), items, device, keep)
+        learner = device.place(load(self._builds[source.name], source))
+        draw_masks(learner, rule(), items, device, keep, lambda item: item in drawn)
 
     def _scored(self, step: str) -> list[dict[str, Any]]:
         paths = sorted((self._place.run / "predictions" / step).glob("*/step.json"))
@@ -305,6 +314,7 @@ class EngineLab:
         return (
             f"data {self._dataset.name}: {self._dataset.licence}",
             *(f"{key} = {Path(str(value)).name}: the terms of those weights" for key, value in weights.items()),
+            *(f"began with weights of {line}" for line in (self._place.start.licences if self._place.start else ())),
         )
 
     @property
@@ -318,15 +328,6 @@ class EngineLab:
 
     def _fit_names(self) -> list[str]:
         return [k for k in self.recipe.fit if k not in FitSpec.model_fields] or ["all"]
-
-    def _built(self, name: str, build: partial[L]) -> L:
-        seed_everything(self.recipe.seed, zlib.crc32(name.encode()))
-        return build()
-
-    def _load(self, source: Trained) -> Learner:
-        learner: Learner = without_weights(self._builds[source.name])()
-        learner.load_state_dict(load_file(source.folder / WEIGHTS))
-        return learner.eval()
 
     def _remember(self, name: str, build: partial[Any], folder: Path, digest: str, selection: Selection) -> Trained:
         trained = Trained(name, folder, digest, selection)
@@ -344,47 +345,27 @@ class EngineLab:
         folder: Path,
     ) -> dict[str, Any]:
         device = open_device(spec.precision)
-        learner = self._built(name, build)
+        learner = built(build, name, self.recipe.seed)
         if start is not None:
-            learner.load_state_dict(load_file(start.folder / WEIGHTS))
+            fill(learner, start)
         selection, judge = judge_of(spec, self._dataset, self.protocol(self.classes), self.tiling, device)
-        self.journal.forget(name)
         paths = {key: mask.path for key, mask in masks.items()}
         view = WeakView(self.items, spec.augment, self.recipe.seed, paths, self.classes.ignore)
-        fit = Fit(
-            name,
-            device.place(learner),
-            view,
-            spec,
-            self.recipe.seed,
-            selection,
-            judge,
-            device,
-            self.journal,
-            self.progress,
-        )
-        kept = fit.run()
-        learner.load_state_dict(kept.weights)
-        notes = {
+        device.place(learner)
+        seed, journal, progress = self.recipe.seed, self.journal, self.progress
+        kept, earlier = Fit(name, learner, view, spec, seed, selection, judge, device, journal, progress, folder).run()
+        if device.team.leads:
+            store(kept.weights, folder)
+        return {
+            "selection": selection,
             "epoch": kept.epoch,
             "score": kept.score if selection != "last" else None,
             "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
             "precision": device.precision,
+            "processes": device.team.world,
             "memory_mb": peak_memory_mb(),
+            "earlier": earlier,
         }
-        return self._store(learner, folder, selection, notes)
-
-    def _store(self, learner: Learner, folder: Path, selection: Selection, notes: dict[str, Any]) -> dict[str, Any]:
-        weights = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
-        return {"selection": selection, **notes}
-
-
-def without_weights(build: partial[Any]) -> partial[Any]:
-    """The same builder with every ``pretrained`` set to "none": for a learner whose own weights are loaded next."""
-    given = inspect.signature(build.func).bind_partial(*build.args, **build.keywords).arguments
-    bare = {key: without_weights(value) if isinstance(value, partial) else value for key, value in given.items()}
-    return partial(build.func, **{key: "none" if key == "pretrained" else value for key, value in bare.items()})
 
 
 @dataclass(frozen=True, slots=True)

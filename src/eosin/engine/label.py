@@ -16,22 +16,25 @@ from eosin.data.module import InOrder, WeakView, batch_size, loader
 from eosin.engine.device import Device, workers
 
 Keep = Callable[[str, NDArray[np.uint8]], None]
+Has = Callable[[str], bool]
 PIXELS = 64 * 224 * 224  # in a batch
 
 
-def draw_masks(learner: Learner, rule: MaskRule, items: Items, device: Device, keep: Keep) -> None:
+def draw_masks(learner: Learner, rule: MaskRule, items: Items, device: Device, keep: Keep, has: Has) -> None:
     """Call ``keep`` with each item's id and mask uint8 ``[H, W]``.
 
     Items are streamed: at most one batch, or with ``rule.merge`` the items of one parent image, are held at a time.
-    An item whose parent or whose place in it is unknown stands alone.
+    An item whose parent or whose place in it is unknown stands alone. A batch or a parent of which ``has`` says that
+    every mask is there is passed over; batches are always the same, so that the others come out as they would have.
     """
     placed = (items.parents != "") & (items.xy >= 0).all(1) if rule.merge else np.zeros(len(items), bool)
-    for ids, maps, tags in _maps(learner, rule, items.subset(~placed), device):
+    for ids, maps, tags in _maps(learner, rule, items.subset(~placed), device, has):
         masks = rule.decide(maps, (tags != 0)[:, :, None, None]).cpu().numpy()
         for name, mask in zip(ids, masks, strict=True):
             keep(name, mask)
     for family in _families(items.subset(placed)):
-        _merged(learner, rule, family, device, keep)
+        if not all(has(str(item)) for item in family.ids):
+            _merged(learner, rule, family, device, keep)
 
 
 def _families(items: Items) -> Iterator[Items]:
@@ -43,11 +46,13 @@ def _families(items: Items) -> Iterator[Items]:
 
 
 def _maps(
-    learner: Learner, rule: MaskRule, items: Items, device: Device
+    learner: Learner, rule: MaskRule, items: Items, device: Device, has: Has = lambda item: False
 ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
-    """Ids, maps float32 ``[B, K, H, W]`` and tags ``[B, K]``, in the order of the items."""
+    """Ids, maps float32 ``[B, K, H, W]`` and tags ``[B, K]``, in the order of the items, batch by batch."""
     view = WeakView(items, None, 0)
-    for batch in loader(view, InOrder(items, batch_size(items, PIXELS)), workers(len(view))):
+    batches = InOrder(items, batch_size(items, PIXELS))
+    batches.groups = [group for group in batches.groups if not all(has(str(items.ids[i])) for _, i in group)]
+    for batch in loader(view, batches, workers(len(view))):
         sent = device.send(batch)
         with torch.inference_mode(), device.autocast():
             maps = rule.maps(learner, sent.image).float()

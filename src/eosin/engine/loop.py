@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from eosin.core.artifact import write_json
 from eosin.core.errors import EosinError
 from eosin.core.learner import Learner
 from eosin.core.progress import Progress
 from eosin.core.values import Batch, Clock, FitSpec, Selection
 from eosin.data.module import Plan, WeakView, loader
-from eosin.engine.device import Device, seed_everything, workers
+from eosin.engine.checkpoint import Checkpoints
+from eosin.engine.device import Device, cpu_seconds, seed_everything, workers
+from eosin.engine.interrupt import Interrupted, Interrupts
 from eosin.engine.journal import Journal
 from eosin.engine.optim import Average, factor, optimizer
+from eosin.engine.team import too_few
 
 Judge = Callable[[Learner], dict[str, float]]
+CHECKPOINTS = ".checkpoints"  # in the folder of a fit that is not finished
+NOT_FINITE = ".not-finite.json"  # there too: the batch that stopped it
 
 
 @dataclass(slots=True)
@@ -46,6 +56,7 @@ class Fit:
         device: where it runs.
         journal: gets a line an epoch.
         progress: is told what happens.
+        folder: of the unfinished step; a fit that was stopped goes on from what lies there.
     """
 
     name: str
@@ -58,111 +69,252 @@ class Fit:
     device: Device
     journal: Journal
     progress: Progress
+    folder: Path
 
-    def run(self) -> Kept:
-        """Train to the end; the kept weights are on the CPU.
+    def run(self) -> tuple[Kept, dict[str, float]]:
+        """Train to the end, from the newest checkpoint if there is one.
+
+        Returns:
+            The kept weights, on the CPU, and the wall and processor seconds of sittings before this one.
 
         Raises:
             EosinError: if a loss is not finite, naming the term and the batch's items.
+            Interrupted: on Ctrl-C or SIGTERM, after a checkpoint.
         """
-        spec = self.spec
-        plan = Plan(self.view.items.tags, spec.batch, spec.epochs, self.seed, spec.items, spec.sampler)
-        net, optim = self.device.prepare(self.learner, optimizer(self.learner, spec))
-        rates = [group["lr"] for group in optim.param_groups]
-        average = Average(self.learner, spec.ema) if spec.ema else None
-        kept, tally = Kept(), _Tally()
-        advance = self.progress.start(self.name, len(plan))
-        for step, batch in enumerate(loader(self.view, plan, workers(len(self.view)))):
-            clock = Clock(step, step // plan.per_epoch, len(plan), spec.epochs)
-            for group, rate in zip(optim.param_groups, rates, strict=True):
-                group["lr"] = rate * factor(spec, step, len(plan))
-            self._step(net, optim, batch, clock, tally)
-            self.learner.after_step(clock)
-            if average is not None:
-                average.update(self.learner, step)
-            advance(1, f"epoch {clock.epoch + 1}/{spec.epochs} · {tally.rate():.0f} img/s · loss {tally.total():.3f}")
-            if (step + 1) % plan.per_epoch == 0:
-                judged = average.learner if average is not None else self.learner
-                self._end_of_epoch(judged, clock, tally, optim.param_groups[0]["lr"], kept)
-                tally = _Tally()
-        if kept.epoch < 0:
+        now, team = _State(self), self.device.team
+        saved = Checkpoints(self.folder / CHECKPOINTS)
+        now.load(saved.newest(self.progress.say))
+        plan = self._plan(now.step)
+        if team.leads:
+            self.journal.forget(self.name, now.judged)
+        advance = self.progress.start(self.name, plan.steps)
+        if now.step:
+            advance(now.step, f"goes on after step {now.step}")
+        with Interrupts() as interrupts:
+            try:
+                if now.step and now.step == (now.judged + 1) * plan.per_epoch:  # stopped while it was judged
+                    self._end_of_epoch(now, interrupts)
+                for batch in loader(self.view, plan, workers(len(self.view))):
+                    stop = self._step(now, batch, plan, interrupts)
+                    epoch = f"epoch {now.judged + 1}/{self.spec.epochs}"
+                    advance(1, f"{epoch} · {now.tally.rate():.0f} img/s · loss {now.tally.total():.3f}")
+                    if stop:
+                        raise Interrupted(interrupts.number or signal.SIGTERM)
+                    self._save(saved, now)
+                    if now.step % plan.per_epoch == 0:
+                        self._end_of_epoch(now, interrupts)
+                        self._save(saved, now)
+            except Interrupted:
+                self._save(saved, now, at_once=True)
+                raise
+        if now.kept.epoch < 0:
             raise EosinError(
                 f"{self.name}: the validation split has nothing to score; check its masks or use select = 'last'"
             )
-        return kept
+        return now.kept, now.earlier
 
-    def _step(
-        self, net: torch.nn.Module, optim: torch.optim.Optimizer, batch: Batch, clock: Clock, tally: _Tally
-    ) -> None:
-        seed_everything(self.seed, clock.step)
-        net.train()
-        batch = self.device.send(batch)
-        with self.device.autocast():
-            losses: dict[str, Tensor] = net(batch, clock)
+    def _save(self, saved: Checkpoints, now: _State, at_once: bool = False) -> None:
+        """Write a checkpoint if it is time for one, and there is something sound to go on from."""
+        if self.device.team.leads and (at_once or saved.due()) and now.step and now.sound():
+            saved.save(now.step, now.dump())
+
+    def _step(self, now: _State, batch: Batch, plan: Plan, interrupts: Interrupts) -> bool:
+        """One optimizer step; returns whether any of the processes was asked to stop."""
+        spec, team = self.spec, self.device.team
+        clock = Clock(now.step, now.step // plan.per_epoch, plan.steps, spec.epochs)
+        for group, rate in zip(now.optim.param_groups, now.rates, strict=True):
+            group["lr"] = rate * factor(spec, clock.step, clock.steps)
+        seed_everything(self.seed, clock.step, team.rank)
+        now.net.train()
+        now.optim.zero_grad(set_to_none=True)
+        images = plan.images(clock.step)  # of all processes
+        terms: dict[str, Tensor] = {}
+        parts = self.device.send(batch).parts(spec.accumulate)
+        for number, part in enumerate(parts, 1):
+            with nullcontext() if number == len(parts) else self.device.apart(now.net):
+                with self.device.autocast():
+                    losses: dict[str, Tensor] = now.net(part, clock)
+                # A part averages over its own images, DDP over processes: this makes it the mean over the batch. It is
+                # the batch's own mean only as far as images weigh alike: unknown tags and ignored pixels may differ.
+                share = len(part) / images
+                total = torch.stack(list(losses.values())).sum()
+                now.scaler.scale(total * (share * team.world)).backward()
+            for term, value in losses.items():
+                terms[term] = terms.get(term, torch.zeros_like(value)) + value.detach() * share
+        *values, stop = team.add(torch.stack([*terms.values(), total.new_tensor(interrupts.number)])).tolist()
+        means = dict(zip(terms, values, strict=True))
+        self._check(means, clock, plan)
+        now.scaler.unscale_(now.optim)
+        if spec.clip:
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), spec.clip)
+        now.scaler.step(now.optim)
+        now.scaler.update()
+        self.learner.after_step(clock)
+        if now.average is not None:
+            now.average.update(self.learner, clock.step)
+        now.tally.add(means, images)
+        now.step += 1
+        return bool(stop > 0)
+
+    def _check(self, losses: Mapping[str, float], clock: Clock, plan: Plan) -> None:
+        """Stop at a loss that is not finite, before it reaches the weights."""
         for term, value in losses.items():
-            if not torch.isfinite(value):
+            if not math.isfinite(value):
+                ids = [str(self.view.items.ids[index]) for _, index in plan.batch(clock.step)]
+                path = self.folder / NOT_FINITE
+                if self.device.team.leads:
+                    told = {"step": clock.step, "losses": {k: str(v) for k, v in losses.items()}, "items": ids}
+                    write_json(path, told)
+                more = f" and {len(ids) - 8} more, all in {path}" if len(ids) > 8 else ""
                 raise EosinError(
-                    f"{self.name}: loss {term!r} is {float(value.detach())} at step {clock.step} "
-                    f"(items {', '.join(batch.ids[:4])} ...): lower fit.{self.name}.lr or set its clip"
+                    f"{self.name}: loss {term!r} is {value} at step {clock.step} (items {', '.join(ids[:8])}{more}): "
+                    f"lower fit.{self.name}.lr or set its clip; the last good checkpoint is kept"
                 )
-        optim.zero_grad(set_to_none=True)
-        self.device.backward(torch.stack(list(losses.values())).sum())
-        if self.spec.clip:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.spec.clip)
-        optim.step()
-        tally.add(losses, len(batch.ids))
 
-    def _end_of_epoch(self, judged: Learner, clock: Clock, tally: _Tally, lr: float, kept: Kept) -> None:
-        last = clock.epoch == self.spec.epochs - 1
-        seconds = tally.seconds()
+    def _plan(self, step: int) -> Plan:
+        """The batches from ``step`` on, of which this process gets its share.
+
+        Raises:
+            EosinError: if a batch has too few images for all processes.
+        """
+        spec, team = self.spec, self.device.team
+        tags = self.view.items.tags
+        plan = Plan(tags, spec.batch, spec.epochs, self.seed, spec.items, spec.sampler, step, team.rank, team.world)
+        fewest = min(spec.batch, plan.items)
+        if team.world > 1 and fewest < 2 * team.world:
+            raise too_few(fewest, team)
+        return plan
+
+    def _end_of_epoch(self, now: _State, interrupts: Interrupts) -> None:
+        epoch, spec = now.judged, self.spec
+        last = epoch == spec.epochs - 1
+        judged = now.average.learner if now.average is not None else self.learner
+        self.device.team.agree(list(judged.state_dict().values()))  # running means differ between processes
         val: dict[str, float] | None = None
-        if self.selection != "last" and (last or (clock.epoch + 1) % self.spec.every == 0):
+        seconds = now.tally.seconds()
+        if self.selection != "last" and (last or (epoch + 1) % spec.every == 0):
             judged.eval()
-            val = self.judge(judged)
+            with interrupts.at_once() if self.device.team.world == 1 else nullcontext():
+                val = self.judge(judged)
         score = next(iter(val.values())) if val else (0.0 if last and self.selection == "last" else -math.inf)
-        better = score > kept.score
+        better = score > now.kept.score
         if better:
-            kept.epoch, kept.score = clock.epoch, score
-            kept.weights = {k: v.detach().cpu().clone() for k, v in judged.state_dict().items()}
-        self.journal.write(
-            {
-                "step": self.name,
-                "epoch": clock.epoch,
-                "epochs": clock.epochs,
-                "losses": tally.means(),
-                "lr": lr,
-                "seconds": round(seconds, 3),
-                "images_per_s": round(tally.images / max(seconds, 1e-9), 1),
-                "selection": self.selection,
-                "val": val,
-                "kept": better,
-            }
-        )
+            weights = {k: v.detach().cpu().clone() for k, v in judged.state_dict().items()}
+            now.kept = Kept(epoch, score, weights)
+        if self.device.team.leads:
+            self.journal.write(
+                {
+                    "step": self.name,
+                    "epoch": epoch,
+                    "epochs": spec.epochs,
+                    "losses": now.tally.means(),
+                    "lr": now.optim.param_groups[0]["lr"],
+                    "seconds": round(seconds, 3),
+                    "images_per_s": round(now.tally.images / max(seconds, 1e-9), 1),
+                    "selection": self.selection,
+                    "val": val,
+                    "kept": better,
+                }
+            )
+        now.judged += 1
+        now.tally = Tally()
 
 
-class _Tally:
-    """Means of the loss terms of an epoch; values are read from the device once a step."""
+class Tally:
+    """Means of the loss terms of an epoch."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
         self.images = 0
         self.steps = 0
+        self.spent = 0.0  # seconds, in sittings before this one
         self.begin = time.perf_counter()
 
-    def add(self, losses: Mapping[str, Tensor], images: int) -> None:
+    def add(self, losses: Mapping[str, float], images: int) -> None:
+        """One step more."""
         for term, value in losses.items():
-            self.sums[term] = self.sums.get(term, 0.0) + float(value.detach())
+            self.sums[term] = self.sums.get(term, 0.0) + value
         self.images += images
         self.steps += 1
 
     def means(self) -> dict[str, float]:
+        """Mean of each term over the steps."""
         return {term: value / self.steps for term, value in self.sums.items()}
 
     def total(self) -> float:
+        """Mean loss."""
         return sum(self.means().values())
 
     def seconds(self) -> float:
-        return time.perf_counter() - self.begin
+        """How long it has taken."""
+        return self.spent + time.perf_counter() - self.begin
 
     def rate(self) -> float:
+        """Images per second."""
         return self.images / max(self.seconds(), 1e-9)
+
+
+class _State:
+    """All that changes during a fit, and nothing else: what a checkpoint holds.
+
+    Random numbers are not among it: they follow from seed and step.
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        self.learner, spec = fit.learner, fit.spec
+        self.world = fit.device.team.world
+        self.net = fit.device.prepare(fit.learner, spec.compile)
+        self.optim = optimizer(fit.learner, spec)
+        self.rates = [group["lr"] for group in self.optim.param_groups]
+        self.scaler = fit.device.scaler()
+        self.average = Average(fit.learner, spec.ema) if spec.ema else None
+        self.step = self.judged = 0
+        self.kept, self.tally = Kept(), Tally()
+        self.earlier = {"wall_s": 0.0, "cpu_s": 0.0}
+        self.began = time.perf_counter(), cpu_seconds()
+
+    def sound(self) -> bool:
+        """Whether all weights are finite, so that there is something to go on from."""
+        return all(bool(weight.isfinite().all()) for weight in self.learner.parameters())
+
+    def dump(self) -> dict[str, Any]:
+        """As tensors and plain values."""
+        wall, cpu = self.began
+        return {
+            "step": self.step,
+            "judged": self.judged,
+            "world": self.world,
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optim.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.learner.state_dict() if self.average is not None else None,
+            "kept": {"epoch": self.kept.epoch, "score": self.kept.score, "weights": self.kept.weights},
+            "tally": {"sums": self.tally.sums, "images": self.tally.images, "steps": self.tally.steps},
+            "epoch_s": self.tally.seconds(),
+            "wall_s": self.earlier["wall_s"] + time.perf_counter() - wall,
+            "cpu_s": self.earlier["cpu_s"] + cpu_seconds() - cpu,
+        }
+
+    def load(self, saved: dict[str, Any] | None) -> None:
+        """Take up what ``dump`` gave; nothing if there is none.
+
+        Raises:
+            EosinError: if it was trained by another number of processes.
+        """
+        if saved is None:
+            return
+        if saved["world"] != self.world:
+            raise EosinError(
+                f"this fit was begun by {saved['world']} processes, not {self.world}, which gives other weights: "
+                "go on with as many, or do the step again (--redo)"
+            )
+        self.step, self.judged = saved["step"], saved["judged"]
+        self.learner.load_state_dict(saved["learner"])
+        self.optim.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        if self.average is not None:
+            self.average.learner.load_state_dict(saved["average"])
+        self.kept = Kept(**saved["kept"])
+        self.tally.sums, self.tally.images, self.tally.steps = (saved["tally"][k] for k in ("sums", "images", "steps"))
+        self.tally.spent = saved["epoch_s"]
+        self.earlier = {key: saved[key] for key in self.earlier}

@@ -24,20 +24,25 @@ def optimizer(learner: Learner, spec: FitSpec) -> torch.optim.Optimizer:
 def factor(spec: FitSpec, step: int, steps: int) -> float:
     """By what the base rates are multiplied at ``step`` of ``steps``.
 
-    ``poly`` is ``(1 - t/T)**0.9`` (ARML, section A4); ``cosine`` falls to 0; ``onecycle`` rises from 1/25 to 1 over
-    the first 30 % and falls to 0; ``warmup`` multiplies all of them by a linear rise.
+    ``poly`` is ``(1 - t/T)**power`` (ARML, section A4, with 0.9); ``cosine`` falls to 0; ``onecycle`` rises from 1/25
+    to 1 over the first 30 % and falls to 0. All fall to ``floor`` instead of 0 where it is set. ``warmup`` multiplies
+    all of them by a linear rise.
     """
-    t = step / max(1, steps)
     warm = min(1.0, (step + 1) / (spec.warmup * steps)) if spec.warmup * steps >= 1 else 1.0
+    return warm * (spec.floor + (1 - spec.floor) * _curve(spec, step / max(1, steps)))
+
+
+def _curve(spec: FitSpec, t: float) -> float:
+    """The schedule at the share ``t`` of the steps, between 0 and 1."""
     if spec.schedule == "poly":
-        return float(warm * (1 - t) ** 0.9)
+        return float((1 - t) ** spec.power)
     if spec.schedule == "cosine":
-        return warm * 0.5 * (1 + math.cos(math.pi * t))
+        return 0.5 * (1 + math.cos(math.pi * t))
     if spec.schedule == "onecycle":
         if t < 0.3:
-            return warm * (1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * t / 0.3)))
-        return warm * 0.5 * (1 + math.cos(math.pi * (t - 0.3) / 0.7))
-    return warm
+            return 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * t / 0.3))
+        return 0.5 * (1 + math.cos(math.pi * (t - 0.3) / 0.7))
+    return 1.0
 
 
 class Average:

@@ -1,7 +1,13 @@
-"""Finished work on disk: each step is a folder with ``step.json``, made once, found again by its digest."""
+"""Work on disk: each step is a folder with ``step.json``, made once, found again by its digest.
+
+A step is made in a hidden folder beside its place, which is renamed when it is whole. Work that can go on from what it
+left (a fit from its checkpoint, a label step from the masks that are drawn) finds that folder again after a kill. What
+has a hidden name inside of it is scratch, and no part of the step.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -9,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eosin.core.artifact import atomic_folder, read_json, write_json
+from eosin.core.artifact import read_json, write_json
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
 from eosin.core.fingerprint import Json, canonical, differences, digest, file_digest
 from eosin.engine.device import cpu_seconds, energy_joules
+from eosin.engine.team import Team
 
 RECORD = "step.json"
+BEGUN = ".begun.json"  # in the folder of a step that is being made: what it is made by
 MADE_LAST = ("scores.json", "report.html")  # written from all steps at the end of a run
 
 
@@ -38,19 +46,20 @@ class Steps:
 
     Args:
         run: the run's folder.
-        again: names of finished steps to do again. A marked step, and everything that is made from it, is removed
-            only when its turn has come, so a run that is refused has lost nothing.
+        again: names of steps to do again, finished or not. A marked step, and everything that is made from it, is
+            removed only when its turn has come, so a run that is refused has lost nothing.
+        team: the processes that share the work; the first one writes.
 
     Raises:
-        WrongUse: if a name in ``again`` is not a finished step.
+        WrongUse: if a name in ``again`` is not a step that was begun.
     """
 
-    def __init__(self, run: Path, again: Iterable[str] = ()) -> None:
+    def __init__(self, run: Path, again: Iterable[str] = (), team: Team | None = None) -> None:
         self.run = run
         self.again = set(again)
-        known = [str(record["name"]) for _, record in self._records()] if self.again else []
-        for name in sorted(self.again - set(known)):
-            raise WrongUse(f"--redo {name}: not a finished step of {run}{nearest(name, known)}")
+        self.team = team or Team()
+        if self.again:
+            self.team.first(self._check_again)
 
     def do(
         self,
@@ -59,6 +68,8 @@ class Steps:
         settings: dict[str, Any],
         inputs: dict[str, str],
         work: Callable[[Path], dict[str, Any]],
+        resumes: bool = False,
+        together: bool = False,
     ) -> Step:
         """Load a finished step or do its work.
 
@@ -67,36 +78,58 @@ class Steps:
             name: the step's name, unique in the run.
             settings: everything that decides the result, beside the inputs.
             inputs: digests of the artifacts it is made from, by step name.
-            work: fills an empty folder and returns notes; only a whole folder gets its name.
+            work: fills a folder and returns notes; only a whole folder gets its name. Seconds of earlier sittings that
+                it returns in ``earlier`` are added to its costs.
+            resumes: the work goes on from what it finds in the folder; else the folder is empty.
+            together: all processes do the work, of which the first alone may write; else the first does it.
 
         Raises:
-            Stale: if it was made by other settings or inputs, saying which and what clears it.
+            Stale: if it was made, or half made, by other settings or inputs, saying which and what clears it.
         """
         form = canonical({"name": name, **settings, "inputs": inputs})
         mark = digest({"name": name, **settings, "inputs": inputs})
         place = self.run / folder
         if self.again & {name, *inputs}:
             self.again.add(name)
+        finished = self.team.first(lambda: self._begin(place, name, form, mark, resumes))
+        if finished is not None:
+            return finished
+        began, cpu, energy = time.perf_counter(), cpu_seconds(), energy_joules()
+        making = _making(place)
+        try:
+            notes = work(making) if together else self.team.first(lambda: work(making))
+            earlier = notes.pop("earlier", {"wall_s": 0.0, "cpu_s": 0.0})
+            notes["wall_s"] = round(earlier["wall_s"] + time.perf_counter() - began, 1)
+            notes["cpu_s"] = round(earlier["cpu_s"] + cpu_seconds() - cpu, 1)
+            after = energy_joules()
+            if energy is not None and after is not None and after >= energy and not earlier["wall_s"]:
+                notes["energy_j"] = round(after - energy, 1)  # unless the counter wrapped, or an earlier part is lost
+            return self.team.first(lambda: _end(place, name, form, mark, inputs, notes))
+        finally:
+            if not resumes and self.team.leads:
+                shutil.rmtree(making, ignore_errors=True)
+
+    def _begin(self, place: Path, name: str, form: Json, mark: str, resumes: bool) -> Step | None:
+        """The finished step; else make its folder ready, with what an earlier sitting left if that can be used."""
+        making = _making(place)
+        if name in self.again:
             shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(making, ignore_errors=True)
+        if (making / RECORD).is_file():  # whole, but for its name
+            _name(making, place)
         if place.exists():
             return self._finished(place, name, form, mark)
+        if resumes and _worth(making):
+            begun = read_json(making / BEGUN)
+            if begun["digest"] != mark:
+                raise Stale(_stale(making, name, begun["form"], form, "half made"))
+        else:
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            write_json(making / BEGUN, {"name": name, "digest": mark, "form": form})
         for summary in MADE_LAST:
             (self.run / summary).unlink(missing_ok=True)
-        with atomic_folder(place) as temporary:
-            began, cpu, energy = time.perf_counter(), cpu_seconds(), energy_joules()
-            notes = work(temporary)
-            notes |= {"wall_s": round(time.perf_counter() - began, 1), "cpu_s": round(cpu_seconds() - cpu, 1)}
-            if energy is not None and (after := energy_joules()) is not None and after >= energy:  # it wraps around
-                notes["energy_j"] = round(after - energy, 1)
-            record = {
-                "schema": 1,
-                "name": name,
-                "digest": mark,
-                "content": _content(temporary),
-                "inputs": sorted(inputs),
-            }
-            write_json(temporary / RECORD, {**record, "form": form, "notes": notes})
-        return _step(place, {**record, "notes": notes})
+        return None
 
     def costs(self) -> dict[str, float]:
         """Wall and processor seconds of all finished steps together, in however many sittings they were made.
@@ -110,15 +143,58 @@ class Steps:
     def _finished(self, place: Path, name: str, form: Json, mark: str) -> Step:
         record = _read(place / RECORD)
         if record["digest"] != mark:
-            changes = differences(record.get("form"), form)
-            shown = "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
-            raise Stale(f"{place}: made with other settings ({shown}): add --redo {name}, or choose another --out")
+            raise Stale(_stale(place, name, record.get("form"), form, "made"))
         return _step(place, record)
+
+    def _check_again(self) -> None:
+        known = [str(record["name"]) for _, record in self._records()] + self._begun()
+        for name in sorted(self.again - set(known)):
+            raise WrongUse(f"--redo {name}: not a step of {self.run}{nearest(name, known)}")
+
+    def _begun(self) -> list[str]:
+        """The names of steps that are half made."""
+        return [str(read_json(path)["name"]) for path in sorted(self.run.glob(f"**/.*.making/{BEGUN}"))]
 
     def _records(self) -> Iterable[tuple[Path, dict[str, Any]]]:
         patterns = (f"steps/*/{RECORD}", f"predictions/*/*/{RECORD}", f"model/{RECORD}")
         for path in sorted(path for pattern in patterns for path in self.run.glob(pattern)):
             yield path, _read(path)
+
+
+def _making(place: Path) -> Path:
+    """Where a step is made before it gets its place."""
+    return place.with_name(f".{place.name}.making")
+
+
+def _worth(making: Path) -> bool:
+    """Whether an earlier sitting left anything to go on from; it lies in folders."""
+    return (making / BEGUN).is_file() and any(path.is_dir() and any(path.iterdir()) for path in making.iterdir())
+
+
+def _end(place: Path, name: str, form: Json, mark: str, inputs: dict[str, str], notes: dict[str, Any]) -> Step:
+    """Turn what was made into the finished step."""
+    making = _making(place)
+    record = {"schema": 1, "name": name, "digest": mark, "content": _content(making), "inputs": sorted(inputs)}
+    write_json(making / RECORD, {**record, "form": form, "notes": notes})
+    _name(making, place)
+    return _step(place, {**record, "notes": notes})
+
+
+def _name(making: Path, place: Path) -> None:
+    """Clear the scratch away and give the step its place."""
+    for path in making.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    os.replace(making, place)
+
+
+def _stale(place: Path, name: str, old: Json, new: Json, how: str) -> str:
+    """What changed, and what clears it."""
+    changes = differences(old, new)
+    shown = "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
+    return f"{place}: {how} with other settings ({shown}): add --redo {name}, or choose another --out"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -140,6 +216,6 @@ def _step(place: Path, record: dict[str, Any]) -> Step:
 
 
 def _content(folder: Path) -> str:
-    """SHA-256 over the names and bytes of all files of a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])
+    """SHA-256 over the names and bytes of all files of a folder but scratch."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return digest([[name, file_digest(files[name])] for name in sorted(files) if not name.startswith(".")])

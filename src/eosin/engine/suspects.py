@@ -32,9 +32,10 @@ from eosin.engine.device import open_device, seed_everything, workers
 from eosin.engine.evaluate import TAG_PIXELS
 from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
-from eosin.engine.lab import EngineLab, Workplace
+from eosin.engine.lab import EngineLab
 from eosin.engine.loop import Fit
 from eosin.engine.steps import RECORD, Step, Steps
+from eosin.engine.workplace import Workplace
 from eosin.metrics.doubt import doubts, presence
 
 FOLDER = "suspects"
@@ -55,6 +56,8 @@ class FinishedSteps(Steps):
         settings: dict[str, Any],
         inputs: dict[str, str],
         work: Callable[[Path], dict[str, Any]],
+        resumes: bool = False,
+        together: bool = False,
     ) -> Step:
         """Load a finished step; see ``Steps.do``.
 
@@ -160,12 +163,12 @@ def _fold(place: Workplace, lab: EngineLab, source: Trained, held: NDArray[np.bo
         learner = device.place(build())
         selection, judge = judge_of(spec, place.dataset, lab.protocol(lab.classes), lab.tiling, device)
         journal = Journal(folder / "journal.jsonl")
-        journal.forget(name)
         view = WeakView(lab.items.subset(~held), spec.augment, seed)
-        kept = Fit(name, learner, view, spec, seed, selection, judge, device, journal, place.progress).run()
+        fit = Fit(name, learner, view, spec, seed, selection, judge, device, journal, place.progress, made)
+        kept, earlier = fit.run()
         learner.load_state_dict(kept.weights)
         np.savez_compressed(made / EVIDENCE, ids=items.ids, evidence=evidence_of(learner, items))
-        return {"selection": selection, "epoch": kept.epoch, "precision": device.precision}
+        return {"selection": selection, "epoch": kept.epoch, "precision": device.precision, "earlier": earlier}
 
     settings = {
         "kind": "fold",
@@ -178,7 +181,7 @@ def _fold(place: Workplace, lab: EngineLab, source: Trained, held: NDArray[np.bo
         "held_out": digest([str(item) for item in items.ids]),
     }
     try:
-        return Steps(folder).do(name, name, settings, {}, work)
+        return Steps(folder).do(name, name, settings, {}, work, resumes=True)
     except Stale as stale:
         why = str(stale).partition(": add --redo")[0]
         raise Stale(f"{why}: remove {folder} and rank again") from None

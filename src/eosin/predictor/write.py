@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 
 import torch
@@ -38,10 +39,12 @@ def write_model(folder: Path, module: nn.Module, card: Card) -> Path:
     """
     network = copy.deepcopy(module).cpu().eval().requires_grad_(False)
     with atomic_folder(folder) as temporary:
+        buffer = io.BytesIO()  # not the file itself: torch does not tell a full disk from other failures
+        torch.export.save(_exported(network, card.tile), buffer)
         path = temporary / PROGRAM
-        torch.export.save(_exported(network, card.tile), path)
+        path.write_bytes(buffer.getbuffer())
         try:
-            program = read_program(path.read_bytes())
+            program = read_program(buffer.getvalue())
         except Unsafe as error:
             raise EosinError(f"{folder}: the network cannot be stored as data: {error}") from None
         parity = _parity(network, Predictor(card, program), card)

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from eosin.core.fingerprint import digest
+from eosin.core.lock import alone
 from eosin.core.progress import Progress
 from eosin.data.dataset import Dataset
 from eosin.verbs.train import resolve
@@ -104,32 +104,6 @@ def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
     return failures
 
 
-@contextmanager
-def alone(path: Path, waiting: Callable[[], None]) -> Iterator[IO[str]]:
-    """Open a file to append to, once no other process holds it; calls ``waiting`` again and again until then.
-
-    The hold is the system's and goes with the open file, thus also to a process that has it as its standard error: it
-    ends with the last of them, also if they are killed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        while not _held(file):
-            waiting()
-        yield file
-
-
-def _held(file: IO[str]) -> bool:
-    if sys.platform == "win32":  # has no such hold; there nobody must start two comparisons in one folder
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _run(one: Cell, progress: Progress) -> str | None:
     """Run ``eosin run`` and follow what it does; returns why it failed, or None."""
     command = [sys.executable, "-m", "eosin", "run", one.recipe, "--data", str(one.data), "--out", str(one.folder)]
@@ -204,12 +178,12 @@ class _Seen:
 
 def _doing(folder: Path) -> str:
     """The step that is being made, from the name of its unfinished folder; empty between steps."""
-    begun = [path for pattern in (".*.tmp", "steps/.*.tmp", "predictions/*/.*.tmp") for path in folder.glob(pattern)]
-    begun = [path for path in begun if path.is_dir()]
+    patterns = (".*.making", "steps/.*.making", "predictions/*/.*.making")
+    begun = [path for pattern in patterns for path in folder.glob(pattern)]
     if not begun:
         return ""
     path = max(begun, key=_age)
-    name = path.name.removeprefix(".").rsplit(".", 2)[0]
+    name = path.name.removeprefix(".").removesuffix(".making")
     return f"{path.parent.name} on {name}" if path.parent.parent.name == "predictions" else name
 
 

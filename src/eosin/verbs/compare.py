@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.errors import EosinError, WrongUse
+from eosin.core.lock import alone
 from eosin.core.progress import SILENT, Progress
 from eosin.data.dataset import Dataset
 from eosin.recipe import load_ablation, shipped
@@ -19,7 +20,7 @@ from eosin.report.compare.form import Comparison
 from eosin.report.compare.read import Run, read_run, settings_digest
 from eosin.report.compare.write import write_comparison
 from eosin.verbs.budget import budgeted
-from eosin.verbs.cells import POLL_S, Cell, Plan, alone, cell, run_cells
+from eosin.verbs.cells import POLL_S, Cell, Plan, cell, run_cells
 from eosin.verbs.train import drawn, resolve
 
 PHANTOM = "phantom"  # name of the data that are drawn

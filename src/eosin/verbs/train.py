@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eosin.core.artifact import read_json, write_json, write_text
 from eosin.core.errors import Stale, WrongUse
 from eosin.core.fingerprint import digest
+from eosin.core.lock import sole
 from eosin.core.progress import SILENT, Progress, counter
 from eosin.recipe import Recipe, dump, load, validated
 from eosin.verbs.data import say_known
@@ -20,6 +22,7 @@ from eosin.verbs.models import predict
 if TYPE_CHECKING:
     from eosin.data.dataset import Dataset
     from eosin.engine.lab import EngineLab
+    from eosin.engine.workplace import Workplace
     from eosin.methods.method import Method
 
 
@@ -29,6 +32,9 @@ def run(
     out: Path | None = None,
     overrides: Sequence[str] = (),
     redo: Sequence[str] = (),
+    start: Path | None = None,
+    fraction: float = 1.0,
+    track: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Path:
     """Train, score on every labelled split, export and report.
@@ -38,7 +44,10 @@ def run(
         data: folder of a data set; phantom recipes draw their own when it is missing.
         out: the run's folder; ``runs/<recipe>`` by default. Finished steps in it are reused.
         overrides: ``key=value`` changes to the recipe.
-        redo: finished steps to do again, with all that was made from them.
+        redo: steps to do again, with all that was made from them.
+        start: another run; every trained step begins with the weights of its step of the same name.
+        fraction: train on this share of the training items only, whole patients as far as it goes, by the seed.
+        track: ``tensorboard`` or ``mlflow``: what is told besides what the journal holds.
         progress: is told what happens.
 
     Returns:
@@ -47,33 +56,73 @@ def run(
     Raises:
         WrongUse: for a recipe, option or data set that does not fit.
         Stale: if the folder holds steps of other settings.
+        EosinError: if another process works in the folder.
     """
     from eosin.data.dataset import Dataset
-    from eosin.engine.lab import EngineLab, Workplace
-    from eosin.report.html import write_report
+    from eosin.data.fraction import fraction_of
+    from eosin.engine.device import open_team
+    from eosin.engine.track import trackers
+    from eosin.engine.workplace import Start, Workplace
 
     resolved, plan = resolve(recipe, overrides)
     out = out or Path("runs") / Path(recipe).stem
-    before = out / "provenance.json"
+    asked = trackers(track, out, resolved)
+    with ExitStack() as stack:
+        team = stack.enter_context(open_team())
+        progress = progress if team.leads else SILENT
+        team.first(lambda: stack.enter_context(sole(out)))
+        told = [stack.enter_context(tracker) for tracker in asked] if team.leads else []
+        folder = team.first(lambda: data or drawn(resolved, out.parent / "data", progress))
+        whole = Dataset.open(folder)
+        dataset = fraction_of(whole, fraction, resolved.seed)
+        starting = Start.of(start) if start is not None else None
+        team.first(lambda: _claim(out, resolved))
+        _say_data(resolved, whole, dataset, progress)
+        again, listeners = frozenset(redo), tuple(told)
+        place = Workplace(out, dataset, resolved, plan.supervision, progress, again, starting, team, listeners)
+        taken = {"digest": whole.digest, "fraction": fraction}
+        _carry_out(plan, place, taken, Path(recipe).stem)
+    return out
+
+
+def _carry_out(plan: Method, place: Workplace, taken: dict[str, Any], name: str) -> None:
+    """Let the method's plan run, score and export what it made, and write down how it came about."""
+    from eosin.engine.lab import EngineLab
+    from eosin.report.html import write_report
+
+    out, before = place.run, place.run / "provenance.json"
     started = read_json(before)["started"] if before.exists() else datetime.now(UTC).isoformat(timespec="seconds")
-    folder = data or drawn(resolved, out.parent / "data", progress)
-    dataset = Dataset.open(folder)
-    _claim(out, resolved)
-    if resolved.data.name not in ("", dataset.name):
-        progress.say(f"this recipe was written for {resolved.data.name!r}; the data set is {dataset.name!r}")
-    say_known(dataset, progress)
-    lab = EngineLab(Workplace(out, dataset, resolved, plan.supervision, progress, frozenset(redo)))
+    lab = EngineLab(place)
     final = plan.plan(lab)
-    for split in [s for s in dataset.splits if s != "train"]:
+    for split in [s for s in place.dataset.splits if s != "train"]:
         for step in lab.trained.values():
             lab.score(step, split)
         lab.illustrate(final, split)
     lab.export("export", final)
-    write_text(out / "recipe.yaml", dump(resolved))  # only now: a stale run stopped before, and keeps its own
-    write_json(out / "scores.json", lab.scores())
-    write_json(out / "provenance.json", _provenance(lab, final.name, dataset, Path(recipe).stem, started))
-    write_report(out)
-    return out
+
+    def write() -> None:
+        write_text(out / "recipe.yaml", dump(place.recipe))  # only now: a stale run stopped before, and keeps its own
+        write_json(out / "scores.json", lab.scores())
+        write_json(before, _provenance(lab, place, taken, final.name, name, started))
+        write_report(out)
+
+    place.team.first(write)
+
+
+def _say_data(recipe: Recipe, whole: Dataset, dataset: Dataset, progress: Progress) -> None:
+    """Tell what should be known of the data before it is trained on."""
+    from eosin.data.fraction import count_units, missing_classes
+
+    if recipe.data.name not in ("", whole.name):
+        progress.say(f"this recipe was written for {recipe.data.name!r}; the data set is {whole.name!r}")
+    say_known(whole, progress)
+    if dataset is not whole:
+        items = dataset.items("train")
+        progress.say(
+            f"training on {len(items):,} of {len(whole.items('train')):,} items, {count_units(items):,} patients"
+        )
+        if (line := missing_classes(whole, dataset)) is not None:
+            progress.say(line)
 
 
 def resolve(recipe: str, overrides: Sequence[str] = ()) -> tuple[Recipe, Method]:
@@ -129,13 +178,16 @@ def drawn(recipe: Recipe, out: Path, progress: Progress) -> Path:
     return folder
 
 
-def _provenance(lab: EngineLab, final: str, dataset: Dataset, name: str, started: str) -> dict[str, Any]:
+def _provenance(
+    lab: EngineLab, place: Workplace, taken: dict[str, Any], final: str, name: str, started: str
+) -> dict[str, Any]:
     import torch
 
     from eosin import __version__
+    from eosin.data.fraction import count_units
     from eosin.engine.device import open_device
 
-    recipe, notes = lab.recipe, lab.step_notes()
+    recipe, dataset, notes = lab.recipe, place.dataset, lab.step_notes()
     return {
         "eosin": __version__,
         "python": platform.python_version(),
@@ -148,13 +200,17 @@ def _provenance(lab: EngineLab, final: str, dataset: Dataset, name: str, started
         "seed": recipe.seed,
         "dataset": {
             "name": dataset.name,
-            "digest": dataset.digest,
             "folder": str(dataset.folder),
             "licence": dataset.licence,
             "citation": dataset.citation,
             "known": dataset.known,
             "fold": dataset.fold.model_dump() if dataset.fold else None,
+            **taken,
+            "training_items": len(lab.items),
+            "training_patients": count_units(lab.items),
         },
+        "start": None if place.start is None else str(place.start.run),
+        "processes": place.team.world,
         "recipe": name,
         "recipe_digest": recipe.digest,
         "method": recipe.method,

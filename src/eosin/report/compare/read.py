@@ -130,7 +130,11 @@ def read_run(folder: Path, split: str, arm: str | None = None) -> Run:
     if entry is None:
         known = ", ".join(sorted({e["split"] for e in entries if e["step"] == final})) or "none"
         raise WrongUse(f"{folder}: split {split!r} was not scored with masks (splits that were: {known})")
-    settings = mapping(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
+    settings = dict(mapping(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))))
+    if (fraction := mapping(provenance.get("dataset")).get("fraction", 1)) != 1:
+        settings["fraction"] = fraction
+    if provenance.get("start"):
+        settings["start"] = provenance["start"]
     return Run(folder, arm or str(provenance.get("recipe") or settings["method"]), entry, provenance, settings)
 
 
