@@ -28,10 +28,22 @@ class Call:
 
 
 class FakeLab:
-    """Keeps to the protocol of ``eosin.core.lab.Lab``; every artifact must have come from it."""
+    """Keeps to the protocol of ``eosin.core.lab.Lab``; every artifact must have come from it.
 
-    def __init__(self, supervision: str = "tags") -> None:
-        self.classes = CLASSES
+    Args:
+        supervision: of the method whose plan it is handed to.
+        classes: the tissues.
+        tag_counts: known (present, absent) training tags of each.
+    """
+
+    def __init__(
+        self,
+        supervision: str = "tags",
+        classes: Classes = CLASSES,
+        tag_counts: tuple[tuple[int, int], ...] = ((30, 10), (20, 20), (1, 39)),
+    ) -> None:
+        self.classes = classes
+        self.tag_counts = tag_counts
         self.supervision = supervision
         self.calls: list[Call] = []
         self.made: list[Artifact] = []
@@ -39,24 +51,28 @@ class FakeLab:
     def fit(self, name: str, build: Any, masks: Any = None, start: Any = None) -> Trained:
         sources = (*(masks or {}).values(), *([start] if start else []))
         self._note(Call("fit", name, build, dict(masks or {}), sources))
-        return self._give(Trained(name, Path(name), digest(build)))
+        return self._give(Trained(name, self.place("fit", name), digest(build)))
 
     def label(self, name: str, source: Trained, rule: Any) -> MaskSet:
         self._note(Call("label", name, rule, sources=(source,)))
-        return self._give(MaskSet(name, Path(name), digest(rule)))
+        return self._give(MaskSet(name, self.place("label", name), digest(rule)))
 
     def truth(self) -> MaskSet:
         assert self.supervision == "truth", "a method with supervision 'tags' asked for true masks"
         self._note(Call("truth", "truth"))
-        return self._give(MaskSet("truth", Path("truth"), "0" * 64))
+        return self._give(MaskSet("truth", self.place("truth", "truth"), "0" * 64))
 
     def keep(self, name: str, build: Any) -> Trained:
         self._note(Call("keep", name, build))
-        return self._give(Trained(name, Path(name), digest(build)))
+        return self._give(Trained(name, self.place("keep", name), digest(build)))
 
     def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
         self._note(Call(kind, name, work, sources=inputs))
-        return self._give(Artifact(name, Path(name), digest(work)))
+        return self._give(Artifact(name, self.place(kind, name), digest(work)))
+
+    def place(self, kind: str, name: str) -> Path:
+        """Where a step's files are said to lie."""
+        return Path(name)
 
     def names(self, kind: str) -> list[str]:
         return [call.name for call in self.calls if call.kind == kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,17 @@ from eosin.core.classes import Classes
 from eosin.core.errors import WrongUse
 from eosin.core.fingerprint import digest
 from eosin.core.learner import Learner
-from eosin.core.values import Batch, Clock, FitSpec
+from eosin.core.values import Batch, Clock
 from eosin.methods.cam import Cam
 from eosin.methods.discover import method, methods
-from eosin.methods.method import Method
+from eosin.methods.method import Ingredient, Method
 from eosin.methods.supervised import Supervised
 from eosin.parts.backbones.encoder import WeightFile
+from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
 from eosin.parts.pseudo import TagGatedArgmax
-from eosin.recipe import load, shipped, validated
 from methods.fake_lab import FakeLab
-
-STEPS = {name: kind.steps for name, kind in methods().items()}
 
 
 def plan(chosen: Method) -> FakeLab:
@@ -42,7 +41,9 @@ def test_every_file_of_the_folder_is_a_method() -> None:
     assert method("cam") is Cam and method("supervised") is Supervised
 
 
-@pytest.mark.parametrize(("name", "hint"), [("cma", "did you mean 'cam'?"), ("oeem", "known: cam, supervised")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("cma", "did you mean 'cam'?"), ("none-like-it", f"known: {', '.join(methods())}")]
+)
 def test_an_unknown_method_names_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(WrongUse, match=re.escape(f"method {name!r} is not known ({hint}")):
         method(name)
@@ -54,39 +55,20 @@ def test_a_method_says_what_it_is(name: str) -> None:
     headings = re.findall(r"^    (\w+):$", kind.__doc__ or "", re.M)
     assert headings == ["Idea", "Follows", "Differs", "Shapes"]
     assert kind.paper and kind.steps and kind.supervision in ("tags", "truth")
+    assert all(isinstance(ingredient, Ingredient) for ingredient in kind.ingredients), "none is (), and is said, too"
+    assert len({ingredient.name for ingredient in kind.ingredients}) == len(kind.ingredients)
     with pytest.raises(ValidationError, match="frozen"):
         setattr(kind(), next(iter(kind.model_fields)), 1)
     with pytest.raises(ValidationError, match="Extra inputs"):
         kind.model_validate({"no_such_option": 1})
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_the_plan_of_every_shipped_recipe_runs(name: str) -> None:
-    recipe = load(name, steps=STEPS)
-    lab = plan(validated(method(recipe.method), recipe.options, name))
-    names = [call.name for call in lab.calls]
-    assert len(set(names)) == len(names), "step names are unique"
-    assert lab.names("fit") == list(method(recipe.method).steps), "each trained step can have settings of its own"
-    for step in lab.names("fit"):
-        assert isinstance(recipe.fit_spec(step), FitSpec)
-        assert all(re.fullmatch(r"[a-z0-9-]+", call.name) for call in lab.calls)
-
-
-@pytest.mark.parametrize("name", methods())
-def test_a_plan_has_the_same_digests_each_time_and_others_for_other_options(name: str) -> None:
-    def digests(chosen: Method) -> list[str]:
-        return [digest(call.build) for call in plan(chosen).calls if call.build is not None]
-
-    kind = methods()[name]
-    assert digests(kind()) == digests(kind())
-    assert digests(kind()) != digests(kind(seg_width=8))  # type: ignore[call-arg]
-
-
 SMALL = {"seg_depth": 3, "seg_width": 4}
 
 
 @pytest.mark.parametrize(
-    "chosen", [Cam(tap=1, **SMALL), Cam(tap=1, pool="gap", compete="none", **SMALL), Supervised(**SMALL)]
+    "chosen",
+    [Cam(tap=1, **SMALL), Cam(tap=1, pool="gap", compete="none", positive="balanced", **SMALL), Supervised(**SMALL)],
 )
 def test_what_a_plan_trains_can_be_built_trained_and_asked(chosen: Method) -> None:
     lab = plan(chosen)
@@ -130,6 +112,16 @@ class TestCam:
         highest = plan(Cam(pool="highest", share=0.25)).call("classifier").build().pool
         assert isinstance(highest, HighestMean) and highest.share == 0.25
 
+    def test_positive_weights_come_from_the_tags_that_are_known(self) -> None:
+        lab = FakeLab()
+        assert lab.tag_counts == ((30, 10), (20, 20), (1, 39))
+        found = {kind: plan(Cam(positive=kind)).call("classifier").build for kind in ("none", "balanced")}
+        assert found["none"]().loss.positive is None
+        assert found["balanced"]().loss.positive.tolist() == pytest.approx([1 / 3, 1, 10])
+        assert digest(found["none"]) == digest(plan(Cam()).call("classifier").build) != digest(found["balanced"])
+        build = found["none"].keywords["loss"]
+        assert digest(build) == digest(partial(SoftMargin)), "switched off, it is as if it were not there"
+
     def test_a_weight_file_counts_by_its_content(self, tmp_path: Path) -> None:
         digests = []
         for content in (b"1", b"2"):
@@ -152,6 +144,7 @@ class TestCam:
             {"output_stride": 4},
             {"seg_depth": 6},
             {"pool": "max"},
+            {"positive": "sometimes"},
         ],
     )
     def test_options_out_of_range_are_refused(self, options: dict) -> None:

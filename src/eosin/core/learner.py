@@ -24,7 +24,11 @@ class Learner(nn.Module):
 
     @abstractmethod
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        """Named, weighted scalar terms in float32; the loop adds them up."""
+        """Named, weighted scalar terms in float32; the loop adds them up.
+
+        Which terms there are may depend on the clock, not on the batch: processes that train together add them up by
+        name, each of its own images. A term that a batch has nothing for is 0.
+        """
 
     def forward(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """The losses (see the class docstring)."""

@@ -104,6 +104,8 @@ class Fit:
                     if now.step % plan.per_epoch == 0:
                         self._end_of_epoch(now, interrupts)
                         self._save(saved, now)
+                if interrupts.number and team.world == 1:  # asked to stop after the last step
+                    raise Interrupted(interrupts.number)
             except Interrupted:
                 self._save(saved, now, at_once=True)
                 raise

@@ -11,12 +11,12 @@ from torch import nn
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import Method
+from eosin.methods.method import Ingredient, Method
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.cams import Averaged
 from eosin.parts.classifiers import CamClassifier
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
-from eosin.parts.losses.soft_margin import SoftMargin
+from eosin.parts.losses.soft_margin import SoftMargin, balancing
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
 from eosin.parts.pseudo import TagGatedArgmax
@@ -47,6 +47,12 @@ class Cam(Method):
         "Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning deep features for discriminative localization, CVPR 2016"
     )
     steps: ClassVar[tuple[str, ...]] = ("classifier", "segmenter")
+    ingredients: ClassVar[tuple[Ingredient, ...]] = (
+        Ingredient("competition of classes", "classifier", {"compete": "none"}),
+        Ingredient("pooling of the highest share", "classifier", {"pool": "gap"}),
+        Ingredient("averaged views", "pseudo", {"map_views": 1}),
+        Ingredient("merged overlaps", "pseudo", {"merge": False}),
+    )
 
     encoder: str = "resnet18"
     tap: int = Field(default=4, ge=0)
@@ -58,6 +64,7 @@ class Cam(Method):
     pool: Literal["gap", "highest"] = "highest"
     share: float = Field(default=0.1, gt=0, le=1)
     compete: Literal["softmax", "none"] = "softmax"
+    positive: Literal["none", "balanced"] = "none"
     map_scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
     map_views: Literal[1, 4, 8] = 8
     merge: bool = True
@@ -73,6 +80,7 @@ class Cam(Method):
         pretrained = pretrained_from(self.pretrained)
         encoder = partial(Encoder, self.encoder, (self.tap,), self.output_stride, self.stem_pool, pretrained)
         pool: Callable[[], nn.Module] = partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share)
+        positive = balancing(lab.tag_counts) if self.positive == "balanced" else None
         classifier = lab.fit(
             "classifier",
             partial(
@@ -80,7 +88,7 @@ class Cam(Method):
                 classes=len(lab.classes),
                 encoder=encoder,
                 pool=pool,
-                loss=partial(SoftMargin),
+                loss=partial(SoftMargin, positive=positive),
                 compete=self.compete,
                 scale=self.scale,
                 dropout=self.dropout,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import Method
+from eosin.methods.method import Ingredient, Method
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
 from eosin.parts.segmenters import Segmenter, UNet
 
@@ -35,6 +35,7 @@ class Supervised(Method):
     )
     supervision: ClassVar[Literal["tags", "truth"]] = "truth"
     steps: ClassVar[tuple[str, ...]] = ("segmenter",)
+    ingredients: ClassVar[tuple[Ingredient, ...]] = ()
 
     seg_encoder: str = "resnet18"
     seg_depth: int = Field(default=5, ge=3, le=5)
