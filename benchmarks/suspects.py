@@ -10,8 +10,6 @@ its mask, which no model sees. Finished fits are found again in the folder of th
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _page import commit, table, write
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 import eosin  # noqa: F401  (before segmentation_models_pytorch, which imports torchvision)
-from eosin.core.artifact import MaskSet, read_json, write_text
+from eosin.core.artifact import MaskSet, read_json
 from eosin.core.progress import SILENT
 from eosin.data.dataset import Dataset
 from eosin.data.phantom import PhantomSpec, draw_dataset, tags_of
@@ -142,11 +141,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def table(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *lines[1:]])
-
-
 def page_tables(outcomes: list[Outcome]) -> str:
     """What the ranking found, and what others find, as Markdown with what they were measured on."""
     found = [
@@ -162,19 +156,8 @@ def page_tables(outcomes: list[Outcome]) -> str:
     rankings.append(("by chance", [LOOKED_AT] * len(outcomes)))
     for name, shares in sorted(rankings, key=lambda ranking: -sum(ranking[1])):
         tried.append([name, *map(percent, [*shares, sum(shares) / len(shares)])])
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=10", "--dirty=+changes"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    made = f"Times are processor time. Device {open_device('fp32').name}, torch {torch.__version__}, commit {commit}."
+    made = f"Times are processor time. Device {open_device('fp32').name}, torch {torch.__version__}, commit {commit()}."
     return "\n\n".join([table(found), table(tried), made])
-
-
-def write(page: Path, tables: str) -> None:
-    """Put the tables into their block of a page."""
-    text = page.read_text(encoding="utf-8")
-    begin, end = f"<!-- {BLOCK} -->", f"<!-- /{BLOCK} -->"
-    if begin not in text or end not in text:
-        sys.exit(f"{page}: has no block {begin} ... {end}")
-    write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{tables}\n{end}", text, flags=re.DOTALL))
 
 
 def main() -> int:
@@ -193,7 +176,7 @@ def main() -> int:
         for name, share in {**o.tried, "by chance": LOOKED_AT}.items():
             print(f"        {share:.2f} {name}", flush=True)
     if arguments.write:
-        write(arguments.write, page_tables(outcomes))
+        write(arguments.write, BLOCK, page_tables(outcomes))
     return 0 if min(o.found for o in outcomes) >= PROMISE else 1
 
 

@@ -25,6 +25,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with temporary.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told without one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -16,13 +16,14 @@ from eosin.core.artifact import atomic_file
 from eosin.core.errors import EosinError
 
 EVERY_S = 30.0  # seconds between two,
-COST = 0.02  # or more, so that saving takes no larger share of the time
-KEPT = 2  # the newest, and one to fall back on if it cannot be read
+COST = 0.01  # or more, so that saving takes no larger share of the time
 _HEAD = b"eosin checkpoint 1\n"
 
 
 class Checkpoints:
     """The checkpoints of one fit, in a folder of their own; the file names tell the step.
+
+    There are two: the newest, and one to fall back on if it cannot be read.
 
     A file holds a mark, the SHA-256 of what follows, and tensors and plain values as ``torch.save`` writes them. It is
     written aside and renamed, and read only if the digest is right, without running any code from it.
@@ -40,20 +41,20 @@ class Checkpoints:
         return time.perf_counter() >= self._next
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps and drop all but the newest two.
+        """Write the state after ``step`` steps, beside the newest one; those before it are dropped.
 
         Raises:
-            OSError: if it cannot be written; the ones before it are kept.
+            OSError: if it cannot be written; the newest one is kept.
         """
         began = time.perf_counter()
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
+        for old in self._files()[1:]:
+            old.unlink()
         with atomic_file(self.folder / f"{step:09d}.ckpt") as temporary, temporary.open("wb") as file:
             file.write(_HEAD + hashlib.sha256(content).digest())
             file.write(content)
-        for old in self._files()[KEPT:]:
-            old.unlink()
         now = time.perf_counter()
         self._next = now + max(EVERY_S, (now - began) / COST)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -139,7 +140,10 @@ def cpu_flags() -> frozenset[str]:
 
 def workers(items: int) -> int:
     """Loader processes: one core is left to the computation, and few items are read at once without any."""
-    return 0 if items < 512 else max(1, min(4, (os.cpu_count() or 1) - 1))
+    if items < 512:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores - 1))
 
 
 def seed_everything(*key: int) -> None:
@@ -160,6 +164,10 @@ def peak_memory_mb() -> float | None:
     """The most memory this process has held so far: of the GPU where one is used, else resident; None if unknown."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux is carried on from the process that started this one
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        return round(int(found[1]) / 2**10, 1) if found else None
     if resource is None:
         return None
     most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

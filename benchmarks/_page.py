@@ -1,0 +1,32 @@
+"""What the benchmarks that fill a page share: a table, the commit, and a block of the page to put them into."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eosin.core.artifact import write_text
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, of which the first is the head, as Markdown; numbers stand to the right."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *lines[1:]])
+
+
+def commit() -> str:
+    """Of the source tree, with "+changes" if it was changed."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=10", "--dirty=+changes"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def write(page: Path, block: str, tables: str) -> None:
+    """Put tables into a block of a page, between ``<!-- block -->`` and ``<!-- /block -->``."""
+    text = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- {block} -->", f"<!-- /{block} -->"
+    if begin not in text or end not in text:
+        sys.exit(f"{page}: has no block {begin} ... {end}")
+    write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{tables}\n{end}", text, flags=re.DOTALL))
