@@ -171,7 +171,7 @@ def test_a_changed_recipe_is_stale_and_nothing_is_lost(
     assert (run / "recipe.yaml").read_text() == settings
 
 
-@pytest.mark.parametrize("what", ["methods", "recipes", "formats", "protocols", "parts"])
+@pytest.mark.parametrize("what", ["methods", "recipes", "formats", "protocols", "parts", "weights"])
 def test_lists_are_json_with_a_line_about_each(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list", what, "--json") == 0
     rows = json.loads(capsys.readouterr().out)

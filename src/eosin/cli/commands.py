@@ -49,6 +49,7 @@ class What(StrEnum):
     formats = "formats"
     protocols = "protocols"
     parts = "parts"
+    weights = "weights"
 
 
 @app.callback()
@@ -200,10 +201,11 @@ def report(
 
 @app.command("list")
 def list_(what: Annotated[What, typer.Argument(help="What to list.")], as_json: Json = False) -> None:
-    """List methods, recipes, formats, protocols or parts."""
+    """List methods, recipes, formats, protocols, parts or weights."""
     State.json = as_json
     rows = verbs.list_known(what.value)
-    print_([{"name": n, "about": a} for n, a in rows], lambda: table([what.value, ""], [[n, a] for n, a in rows]))
+    heads = [what.value, "", *list(rows[0])[2:]]
+    print_(rows, lambda: table(heads, [list(row.values()) for row in rows]))
 
 
 @app.command()

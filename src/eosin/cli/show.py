@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from eosin import verbs
 
@@ -41,7 +41,7 @@ def print_(value: Any, text: Callable[[], str | Table]) -> None:
 
 def table(heads: list[str], rows: list[list[str]]) -> Table:
     """A plain table."""
-    plain = Table(*heads, box=None, pad_edge=False)
+    plain = Table(*(Column(head, overflow="fold") for head in heads), box=None, pad_edge=False)
     for row in rows:
         plain.add_row(*row)
     return plain

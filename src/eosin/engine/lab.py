@@ -310,10 +310,9 @@ class EngineLab:
 
     def _licences(self) -> tuple[str, ...]:
         """The terms that the model inherits: of its data, and of the weights that it began with."""
-        weights = {k: v for k, v in self.recipe.options.items() if k.endswith("pretrained") and v != "none"}
         return (
             f"data {self._dataset.name}: {self._dataset.licence}",
-            *(f"{key} = {Path(str(value)).name}: the terms of those weights" for key, value in weights.items()),
+            *self._place.weights,
             *(f"began with weights of {line}" for line in (self._place.start.licences if self._place.start else ())),
         )
 

@@ -68,6 +68,7 @@ class Workplace:
         start: another run, with whose weights the steps of the same names begin.
         team: the processes that share the work.
         listeners: are told what the journal says.
+        weights: the terms of the pretrained weights that training begins with.
     """
 
     run: Path
@@ -79,3 +80,4 @@ class Workplace:
     start: Start | None = None
     team: Team = field(default_factory=Team)
     listeners: tuple[Listener, ...] = ()
+    weights: tuple[str, ...] = ()

@@ -35,24 +35,28 @@ def doctor() -> tuple[dict[str, str], list[str]]:
     return facts, defects
 
 
-def list_known(what: str) -> list[tuple[str, str]]:
-    """Names and one-line descriptions of ``methods``, ``recipes``, ``formats``, ``protocols`` or ``parts``."""
+def list_known(what: str) -> list[dict[str, str]]:
+    """The ``name`` and a line ``about`` each of what is known; of weights also where they are, and their terms.
+
+    Args:
+        what: ``methods``, ``recipes``, ``formats``, ``protocols``, ``parts`` or ``weights``.
+    """
     if what == "methods":
         from eosin.methods.discover import methods
 
-        return [(name, (m.__doc__ or "").strip().splitlines()[0]) for name, m in methods().items()]
+        return [_row(name, (m.__doc__ or "").strip().splitlines()[0]) for name, m in methods().items()]
     if what == "recipes":
         from eosin.recipe import shipped
 
-        return [(name, text.splitlines()[0].lstrip("# ")) for name, text in shipped().items()]
+        return [_row(name, text.splitlines()[0].lstrip("# ")) for name, text in shipped().items()]
     if what == "formats":
         from eosin.data.formats import importers
 
-        return [(name, importer.DESCRIPTION) for name, importer in importers().items()]
+        return [_row(name, importer.DESCRIPTION) for name, importer in importers().items()]
     if what == "protocols":
         from eosin.metrics.protocols import PROTOCOLS
 
-        return [(name, (p.__doc__ or "").strip().splitlines()[0]) for name, p in PROTOCOLS.items()]
+        return [_row(name, (p.__doc__ or "").strip().splitlines()[0]) for name, p in PROTOCOLS.items()]
     if what == "parts":
         from importlib import import_module
         from pkgutil import walk_packages
@@ -60,5 +64,16 @@ def list_known(what: str) -> list[tuple[str, str]]:
         import eosin.parts
 
         found = [m.name for m in walk_packages(eosin.parts.__path__, "eosin.parts.") if not m.ispkg]
-        return [(n.removeprefix("eosin.parts."), (import_module(n).__doc__ or "").splitlines()[0]) for n in found]
-    raise WrongUse(f"cannot list {what!r}{nearest(what, ['methods', 'recipes', 'formats', 'protocols', 'parts'])}")
+        return [_row(n.removeprefix("eosin.parts."), (import_module(n).__doc__ or "").splitlines()[0]) for n in found]
+    if what == "weights":
+        from dataclasses import asdict
+
+        from eosin.parts.backbones.known import known_weights
+
+        return [asdict(known) for known in known_weights()]
+    known = ["methods", "recipes", "formats", "protocols", "parts", "weights"]
+    raise WrongUse(f"cannot list {what!r}{nearest(what, known)}")
+
+
+def _row(name: str, about: str) -> dict[str, str]:
+    return {"name": name, "about": about}

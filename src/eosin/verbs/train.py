@@ -63,6 +63,7 @@ def run(
     from eosin.engine.device import open_team
     from eosin.engine.track import trackers
     from eosin.engine.workplace import Start, Workplace
+    from eosin.parts.backbones.known import terms
 
     resolved, plan = resolve(recipe, overrides)
     out = out or Path("runs") / Path(recipe).stem
@@ -79,7 +80,8 @@ def run(
         team.first(lambda: _claim(out, resolved))
         _say_data(resolved, whole, dataset, progress)
         again, listeners = frozenset(redo), tuple(told)
-        place = Workplace(out, dataset, resolved, plan.supervision, progress, again, starting, team, listeners)
+        weights = terms(resolved.options)
+        place = Workplace(out, dataset, resolved, plan.supervision, progress, again, starting, team, listeners, weights)
         taken = {"digest": whole.digest, "fraction": fraction}
         _carry_out(plan, place, taken, Path(recipe).stem)
     return out

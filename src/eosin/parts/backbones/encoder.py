@@ -1,33 +1,45 @@
-"""Any timm encoder as a list of feature maps, with taps, output stride and an honest weight report."""
+"""Encoders by name as a list of feature maps, with taps, output stride and an honest weight report."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Literal
 
-import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from eosin.core.errors import EosinError, WrongUse, nearest
+from eosin.core.errors import EosinError, WrongUse
 from eosin.core.fingerprint import file_digest
+from eosin.parts.backbones.known import promised
+from eosin.parts.backbones.networks import Cut, Named, cut, imagenet_weights, undilated
+from eosin.parts.backbones.weights import load_weights, read_weights
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A state dict on disk (``.pth`` or ``.safetensors``); a step's digest holds its content in place of its path."""
+    """Weights on disk (``.pth``, ``.safetensors``, ``.params``); a step's digest holds its content, not its path."""
 
     path: Path
     digest: str
+
+    def fill(self, net: nn.Module, whole: Callable[[], nn.Module], renamed: Callable[[Named], Named] = dict) -> None:
+        """Load them into a network; nothing of it may be missing.
+
+        Args:
+            net: whose entries are named as in the file.
+            whole: makes the network that ``net`` may be cut from; asked only for its names.
+            renamed: gives entries of other releases the names and shapes of the network's.
+
+        Raises:
+            EosinError: if the file is damaged, or of another network.
+        """
+        log.info("%s: sha256 %s", self.path, self.digest)
+        load_weights(net, renamed(read_weights(self.path)), str(self.path), whole)
 
 
 def pretrained_from(source: str) -> str | WeightFile:
@@ -35,27 +47,36 @@ def pretrained_from(source: str) -> str | WeightFile:
 
     Raises:
         WrongUse: if there is no such file.
+        EosinError: if the file has the name of a known one, and another digest.
     """
     if source in ("none", "imagenet"):
         return source
     path = Path(source)
     if not path.is_file():
         raise WrongUse(f"pretrained = {source!r}: no such weight file; give a path, 'imagenet' or 'none'")
-    return WeightFile(path, file_digest(path))
+    file = WeightFile(path, file_digest(path))
+    if not file.digest.startswith(begins := promised(path.name)):
+        raise EosinError(f"{path}: its SHA-256 begins with {file.digest[:8]}, not {begins}; download it again")
+    return file
 
 
 class Encoder(nn.Module):
-    """A timm network cut at ``taps``.
+    """A network cut at ``taps``: any that timm can cut, ``mit_b0`` to ``mit_b5`` (SMP's) and ``resnet38``.
 
     Args:
-        name: timm's name, e.g. ``resnet18``.
-        taps: indices of timm's feature levels, in rising order; level ``i`` of a ResNet has stride ``2**(i+1)``.
-        output_stride: 8, 16 or 32; deeper levels are dilated instead of strided.
+        name: timm's name, e.g. ``resnet18``, or one of the above.
+        taps: indices of feature levels, in rising order. Level ``i`` of a ResNet has stride ``2**(i+1)``, of a VGG
+            ``2**i`` (before the next pool), of Swin and MiT ``4 * 2**i``; of a ViT it is block ``i``, of ``resnet38``
+            the stage of that number in the papers, 1 to 6.
+        output_stride: 8, 16 or 32: no level is coarser. Where one would be, CNNs are dilated instead of strided, and
+            MiT embeds patches at stride 1. ViT and Swin cannot: tap earlier. ``resnet38`` has 8 at most by itself.
         stem_pool: keep a ResNet's max-pool after the stem. Without it every level past the stem is twice as fine.
-        pretrained: ``none``, ``imagenet`` (timm's own weights) or a state dict on disk.
+        pretrained: ``none``, ``imagenet`` (the library's own weights) or weights on disk.
 
     Shapes:
-        ``[B, 3, H, W]`` to a list of ``[B, channels[i], about H / strides[i], about W / strides[i]]``.
+        ``[B, 3, H, W]`` to a list of ``[B, channels[i], about H / strides[i], about W / strides[i]]``, for any size:
+        most networks round up where a stride does not divide it, VGG rounds down. Where a network takes whole patches
+        only (ViT, Swin) or 32 pixels at least (MiT), the right and lower border is repeated, and maps are cut again.
 
     Raises:
         WrongUse: for an unknown network, or a tap, an output stride or a max-pool that it does not have.
@@ -71,15 +92,15 @@ class Encoder(nn.Module):
         pretrained: str | WeightFile = "none",
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, timm.list_models())}")
-        self.net = _cut(name, tuple(taps), output_stride)
-        self.channels: list[int] = self.net.feature_info.channels()
-        self.strides: list[int] = self.net.feature_info.reduction()
+        made = self._cut(name, tuple(taps), output_stride)
+        self.net = made.net
+        self.channels: list[int] = made.channels
+        self.strides: list[int] = made.strides
+        self._multiple, self._least, self._channels_last = made.multiple, made.least, made.last
         if isinstance(pretrained, WeightFile):
-            load_weights(self.net, _read(pretrained), str(pretrained.path))
+            pretrained.fill(made.body, made.whole, made.renamed)
         elif pretrained == "imagenet":
-            load_weights(self.net, _imagenet(name), f"ImageNet weights of {name}")
+            load_weights(made.body, imagenet_weights(name), f"ImageNet weights of {name}", made.whole)
         elif pretrained != "none":
             raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or a WeightFile")
         if not stem_pool:
@@ -88,75 +109,29 @@ class Encoder(nn.Module):
             self.net.maxpool = nn.Identity()
             self.strides = [s if s == 2 else s // 2 for s in self.strides]
 
+    def _cut(self, name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
+        return cut(name, taps, output_stride)
+
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps at the taps."""
+        height, width = image.shape[-2:]
+        below, right = (max(side + -side % self._multiple, self._least) - side for side in (height, width))
+        if not below and not right:
+            return self._features(image)
+        features = self._features(F.pad(image, (0, right, 0, below), mode="replicate"))
+        return [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(features, self.strides, strict=True)]
+
+    def _features(self, image: Tensor) -> list[Tensor]:
         features: list[Tensor] = self.net(image)
-        return features
+        return [f.permute(0, 3, 1, 2).contiguous() for f in features] if self._channels_last else features
 
 
-def _cut(name: str, taps: tuple[int, ...], output_stride: int) -> Any:
-    """The network up to its last tap, answering with all taps."""
-    stride: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-    try:
-        return timm.create_model(name, pretrained=False, features_only=True, out_indices=taps, **stride)
-    except IndexError:
-        raise WrongUse(f"encoder {name!r} has no feature level {max(taps)}; a ResNet has 0 to 4") from None
-    except (TypeError, AssertionError):  # timm has both ways to refuse a stride
-        if not stride:
-            raise
-        raise WrongUse(f"encoder {name!r} takes no output_stride {output_stride}; leave it at 32") from None
+class Undilated(Encoder):
+    """A ResNet whose late stages keep their resolution at stride 1 without dilation, e.g. the teacher of PDSeg.
 
-
-def load_weights(net: nn.Module, weights: Mapping[str, Any], source: str) -> None:
-    """Load by matching name and shape; what is missing from the file is an error, what is left over is reported.
-
-    timm loads a file without one matching key silently when cut to features, so nothing is left to it. It also joins
-    some names of a cut network by underscores, so names are compared without regard to that.
-
-    Raises:
-        EosinError: if any of the network's own entries is not in the file.
+    An ``Encoder`` of the same output stride has the same shapes and weights and is another network: what its late
+    stages see is spread as far as it was before.
     """
-    own = net.state_dict()
-    names = {key.replace(".", "_"): key for key in own}
-    matched: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        mine = names.get(key.removeprefix("module.").replace(".", "_"))
-        if mine is not None and isinstance(value, Tensor) and value.shape == own[mine].shape:
-            matched[mine] = value
-    missing = [k for k in own if k not in matched and not k.endswith("num_batches_tracked")]
-    if missing:
-        raise EosinError(
-            f"{source}: {len(matched)} of the encoder's {len(own)} entries match; missing or of another shape is e.g. "
-            f"{missing[0]!r}; give the weights of this very network"
-        )
-    net.load_state_dict(matched, strict=False)
-    left = len(weights) - len(matched)
-    log.info("%s: %d of the encoder's %d entries matched, %d left over", source, len(matched), len(own), left)
 
-
-def _read(file: WeightFile) -> Mapping[str, Any]:
-    log.info("%s: sha256 %s", file.path, file.digest)
-    try:
-        if file.path.suffix == ".safetensors":
-            return load_file(file.path)
-        stored = torch.load(file.path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0]
-        raise EosinError(f"{file.path}: not a file of weights ({reason:.100}); save a plain state dict") from None
-    if not isinstance(stored, Mapping):
-        raise EosinError(f"{file.path}: holds a {type(stored).__name__}; save a plain state dict")
-    return stored.get("state_dict", stored)  # type: ignore[no-any-return]
-
-
-def _imagenet(name: str) -> Mapping[str, Any]:
-    try:
-        net = timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = (
-            "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "not reachable and not cached"
-        )
-        raise EosinError(
-            f"ImageNet weights of {name} are {where}: set pretrained to a local file, or to 'none' to train from "
-            f"scratch ({type(error).__name__})"
-        ) from error
-    return net.state_dict()
+    def _cut(self, name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
+        return undilated(name, taps, output_stride)
