@@ -1,11 +1,13 @@
-"""Segmentation networks from segmentation-models-pytorch, trained on masks."""
+"""Segmentation networks from segmentation-models-pytorch (SMP), and the learner that trains one on masks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,23 +16,86 @@ from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
+TIMM = "tu-"  # before a timm name, in SMP's names of encoders
+REFUSALS = (RuntimeError, ValueError, LookupError, TypeError, AssertionError)  # by which SMP and timm refuse an encoder
 
-class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015) with an encoder from SMP; any image size.
+
+class Weights(Protocol):
+    """Weights on disk, as a method hands them."""
+
+    def fill(self, net: nn.Module, whole: Callable[[], nn.Module]) -> None:
+        """Load them into a network that may be cut from ``whole``; EosinError if they are not of that network."""
+        ...
+
+
+class SmpNet(nn.Module):
+    """What the networks of SMP have in common: an encoder by its name, its weights, any image size.
 
     Args:
+        kind: SMP's class.
         classes: K.
         encoder: SMP's encoder name; ``tu-`` and a timm name takes that network.
-        depth: levels of the encoder, 3 to 5; the coarsest has stride ``2**depth``.
-        width: channels of the finest decoder level; each coarser one doubles it.
-        pretrained: ``none`` or ``imagenet`` (downloaded by SMP).
+        depth: levels of the encoder, 3 to 5.
+        pretrained: ``none``, ``imagenet`` (downloaded by SMP or timm) or weights on disk, for the encoder.
+        settings: what else SMP's class takes.
 
     Shapes:
         ``[B, 3, H, W]`` to logits ``[B, K, H, W]``.
 
     Raises:
-        WrongUse: for an unknown encoder.
-        EosinError: if weights cannot be had.
+        WrongUse: for an unknown encoder, or one that the network cannot have.
+        EosinError: if weights cannot be had or do not match.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., Any],
+        classes: int,
+        encoder: str,
+        depth: int,
+        pretrained: str | Weights,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        _check_names(encoder, pretrained)
+        named = encoder.startswith(TIMM)
+        fetched = (True if named else "imagenet") if pretrained == "imagenet" else None
+        try:
+            self.net = kind(encoder, encoder_depth=depth, encoder_weights=fetched, classes=classes, **settings)
+        except OSError as error:
+            raise EosinError(
+                f"{pretrained} weights of {encoder} cannot be fetched: set pretrained to a local file or to 'none', "
+                f"or go online ({type(error).__name__})"
+            ) from error
+        except REFUSALS as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            fault = f"encoder {encoder!r} does not fit {type(self).__name__}: {reason:.200}; take another"
+            raise WrongUse(fault) from error
+        self.stride: int = self.net.encoder.output_stride
+        # The attention of MiT joins 8 x 8 cells of stride 4 into one key; an image must hold one.
+        self.least = 32 if encoder.startswith("mit_") else self.stride
+        if depth < 5:
+            _drop_idle(self.net.encoder)
+        if not isinstance(pretrained, str):
+            pretrained.fill(*_as_stored(self.net.encoder, encoder))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits; sizes that the stride does not divide are padded by repeating the border and cut again."""
+        height, width = image.shape[-2:]
+        below, right = (max(side + -side % self.stride, self.least) - side for side in (height, width))
+        logits: Tensor = self.net(F.pad(image, (0, right, 0, below), mode="replicate"))
+        return logits[..., :height, :width]
+
+
+class UNet(SmpNet):
+    """U-Net (Ronneberger et al. 2015): skips from every level of the encoder.
+
+    Args:
+        classes: K.
+        encoder: as in :class:`SmpNet`.
+        depth: levels of the encoder, 3 to 5; the coarsest has stride ``2**depth``.
+        width: channels of the finest decoder level; each coarser one doubles it.
+        pretrained: as in :class:`SmpNet`.
     """
 
     def __init__(
@@ -39,37 +104,138 @@ class UNet(nn.Module):
         encoder: str = "resnet18",
         depth: int = 5,
         width: int = 16,
-        pretrained: Literal["none", "imagenet"] = "none",
+        pretrained: str | Weights = "none",
     ) -> None:
-        super().__init__()
-        known = smp.encoders.get_encoder_names()
-        if encoder not in known and not encoder.startswith("tu-"):
-            raise WrongUse(f"encoder {encoder!r} is not known to SMP{nearest(encoder, known)}")
-        try:
-            self.net = smp.Unet(
-                encoder,
-                encoder_depth=depth,
-                encoder_weights=None if pretrained == "none" else pretrained,
-                decoder_channels=tuple(width * 2**level for level in reversed(range(depth))),
-                classes=classes,
-            )
-        except RuntimeError as error:  # a "tu-" name that timm does not know
-            raise WrongUse(f"encoder {encoder!r}: {str(error).splitlines()[0]}") from None
-        except OSError as error:
-            raise EosinError(
-                f"{pretrained} weights of {encoder} cannot be fetched: set pretrained to 'none' or go online "
-                f"({type(error).__name__})"
-            ) from error
-        self.stride = 2**depth
-        if depth < 5:
-            _drop_idle(self.net.encoder)
+        super().__init__(smp.Unet, classes, encoder, depth, pretrained, decoder_channels=_doubled(width, depth))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits; sizes that the stride does not divide are padded by repeating the border and cut again."""
-        height, width = image.shape[-2:]
-        below, right = -height % self.stride, -width % self.stride
-        logits: Tensor = self.net(F.pad(image, (0, right, 0, below), mode="replicate"))
-        return logits[..., :height, :width]
+
+class UNetPlusPlus(SmpNet):
+    """U-Net++ (Zhou et al. 2018): a U-Net whose skips are dense blocks. It has no MiT encoder.
+
+    Args:
+        classes: K.
+        encoder: as in :class:`SmpNet`.
+        depth: levels of the encoder, 3 to 5; the coarsest has stride ``2**depth``.
+        width: channels of the finest decoder level; each coarser one doubles it.
+        pretrained: as in :class:`SmpNet`.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: str = "resnet18",
+        depth: int = 5,
+        width: int = 16,
+        pretrained: str | Weights = "none",
+    ) -> None:
+        super().__init__(smp.UnetPlusPlus, classes, encoder, depth, pretrained, decoder_channels=_doubled(width, depth))
+
+
+class PSPNet(SmpNet):
+    """PSPNet (Zhao et al. 2017): the last features, pooled to 1, 2, 3 and 6 cells a side and joined again.
+
+    ARML and the gland method use three levels of ResNeSt-101 and ResNeSt-200 (2.5 and 8.6 million parameters): depth
+    3 leaves layers 3 and 4 out.
+
+    Args:
+        classes: K.
+        encoder: as in :class:`SmpNet`.
+        depth: levels of the encoder, 3 to 5; logits come at stride ``2**depth`` and are resized bilinearly.
+        width: channels after the pyramid.
+        pretrained: as in :class:`SmpNet`.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: str = "resnet18",
+        depth: int = 3,
+        width: int = 512,
+        pretrained: str | Weights = "none",
+    ) -> None:
+        super().__init__(smp.PSPNet, classes, encoder, depth, pretrained, psp_out_channels=width, upsampling=2**depth)
+
+
+class DeepLabV3Plus(SmpNet):
+    """DeepLabV3+ (Chen et al. 2018): dilated convolutions side by side, joined with features of stride 4.
+
+    Args:
+        classes: K.
+        encoder: as in :class:`SmpNet`; one that can be dilated.
+        depth: levels of the encoder, 3 to 5.
+        width: channels of the decoder.
+        pretrained: as in :class:`SmpNet`.
+        output_stride: 8 or 16; deeper levels are dilated instead of strided.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: str = "resnet18",
+        depth: int = 5,
+        width: int = 256,
+        pretrained: str | Weights = "none",
+        output_stride: Literal[8, 16] = 16,
+    ) -> None:
+        settings = {"decoder_channels": width, "encoder_output_stride": output_stride}
+        super().__init__(smp.DeepLabV3Plus, classes, encoder, depth, pretrained, **settings)
+
+
+class SegFormer(SmpNet):
+    """SegFormer (Xie et al. 2021): every level projected by one linear layer, resized to stride 4 and joined.
+
+    Its encoders are ``mit_b0`` to ``mit_b5``, whose ImageNet weights are for non-commercial use only; any other does.
+
+    Args:
+        classes: K.
+        encoder: as in :class:`SmpNet`.
+        depth: levels of the encoder, 3 to 5.
+        width: channels of the decoder.
+        pretrained: as in :class:`SmpNet`.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: str = "mit_b1",
+        depth: int = 5,
+        width: int = 256,
+        pretrained: str | Weights = "none",
+    ) -> None:
+        super().__init__(smp.Segformer, classes, encoder, depth, pretrained, decoder_segmentation_channels=width)
+
+
+Net = Literal["unet", "unetplusplus", "pspnet", "deeplabv3plus", "segformer"]
+# What an option of a method names. All take (classes, encoder, depth, width, pretrained).
+NETS: Mapping[Net, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "unetplusplus": UNetPlusPlus,
+    "pspnet": PSPNet,
+    "deeplabv3plus": DeepLabV3Plus,
+    "segformer": SegFormer,
+}
+
+
+def _check_names(encoder: str, pretrained: str | Weights) -> None:
+    """Refuse what neither SMP nor timm knows."""
+    named, known = encoder.startswith(TIMM), smp.encoders.get_encoder_names()
+    if not (timm.is_model(encoder.removeprefix(TIMM)) if named else encoder in known):
+        near = nearest(encoder, [*known, *(TIMM + name for name in timm.list_models())])
+        raise WrongUse(f"encoder {encoder!r} is not known to {'timm' if named else 'SMP'}{near}")
+    if isinstance(pretrained, str) and pretrained not in ("none", "imagenet"):
+        raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or weights on disk")
+
+
+def _as_stored(net: Any, encoder: str) -> tuple[nn.Module, Callable[[], nn.Module]]:
+    """The part of an encoder whose entries are named as in files of its weights, and the uncut network."""
+    if encoder.startswith(TIMM):
+        return net.model, partial(timm.create_model, encoder.removeprefix(TIMM))
+    return net, partial(smp.encoders.get_encoder, encoder, weights=None)
+
+
+def _doubled(width: int, depth: int) -> tuple[int, ...]:
+    """Channels of the decoder levels of a U-Net, the coarsest first."""
+    return tuple(width * 2**level for level in reversed(range(depth)))
 
 
 def _drop_idle(encoder: nn.Module) -> None:
