@@ -59,7 +59,7 @@ class Here:
 
     started: ClassVar[list[list[str]]] = []
 
-    def __init__(self, command: list[str], stdout: int, stderr: Any) -> None:
+    def __init__(self, command: list[str], stdout: int, stderr: Any, start_new_session: bool) -> None:
         self.started.append(command)
         before = State.json
         with (
@@ -490,7 +490,7 @@ def test_ctrl_c_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     ended = []
 
     class Stopped(Here):
-        def __init__(self, command: list[str], stdout: int, stderr: Any) -> None:
+        def __init__(self, command: list[str], stdout: int, stderr: Any, start_new_session: bool) -> None:
             self.returncode = 130
 
         def wait(self, timeout: float | None = None) -> int:

@@ -155,7 +155,7 @@ def the_exported_model_is_the_deployed_learner(run: Run) -> None:
 
 
 def noise_for_truth_changes_nothing(run: Run, spoiled: Run) -> None:
-    """``spoiled`` ran on the same data with noise for training masks; only an upper bound may notice."""
+    """``spoiled`` ran on the same data with noise for training and test masks; only an upper bound may notice."""
     paths = sorted(path.relative_to(run.folder) for path in run.folder.glob("steps/*/weights.safetensors"))
     changed = [
         path.parent.name for path in paths if file_digest(run.folder / path) != file_digest(spoiled.folder / path)

@@ -10,7 +10,7 @@ import numpy as np
 from eosin.core.artifact import atomic_folder
 from eosin.data.dataset import Dataset, Row, write_dataset
 from eosin.data.phantom import CLASSES, PhantomSpec, draw_image, tags_of
-from eosin.slides.image import png_bytes
+from eosin.slides.image import png_bytes, read_mask
 
 # Coarse and well mixed, so that small patches hold several tissues: of one tissue alone there is nothing to segment.
 SPEC = PhantomSpec(size=64, mpp=1.0, cooccurrence=0.8, seed=3)
@@ -68,12 +68,13 @@ def _item(folder: Path, split: str, patient: int, y: int, x: int, image: np.ndar
 
 
 def spoiled(data: Path, folder: Path) -> Path:
-    """A copy of a data set whose training masks are noise; its two text files, and so its digest, are the same."""
+    """A copy of a data set whose training and test masks are noise; its text files, and so its digest, are the same."""
     with atomic_folder(folder) as made:
         shutil.copytree(data, made, dirs_exist_ok=True)
         rng = np.random.default_rng(0)
-        for mask in truth(made, "train"):
-            noise = rng.integers(0, len(CLASSES), (SPEC.size, SPEC.size), np.uint8)
+        for mask in (*truth(made, "train"), *truth(made, "test")):
+            height, width = read_mask(mask).shape
+            noise = rng.integers(0, len(CLASSES), (height, width), np.uint8)
             mask.write_bytes(png_bytes(noise, CLASSES))
     return folder
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,11 @@ def saved(run: Path) -> list[str]:
 
 def test_what_is_saved_is_what_is_read_and_the_newest_two_are_kept(tmp_path: Path) -> None:
     saves = Checkpoints(tmp_path / "c")
-    assert saves.newest(pytest.fail) is None
+    assert saves.newest() is None
     for step in (3, 10, 200):
         saves.save(step, {"step": step, "weights": torch.full((2,), float(step)), "none": None, "sums": {"a": 0.1}})
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["000000010.ckpt", "000000200.ckpt"]
-    state = saves.newest(pytest.fail)
+    state = saves.newest()
     assert state is not None and state["step"] == 200 and state["sums"] == {"a": 0.1} and state["none"] is None
     assert torch.equal(state["weights"], torch.tensor([200.0, 200.0]))
 
@@ -88,18 +89,21 @@ def test_what_is_saved_is_what_is_read_and_the_newest_two_are_kept(tmp_path: Pat
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-1], lambda b: b[:50] + b"?" + b[51:], lambda b: b"", lambda b: b + b"0"]
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path: Path, damage: Any) -> None:
-    saves, said = Checkpoints(tmp_path / "c"), []
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(
+    tmp_path: Path, damage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    saves = Checkpoints(tmp_path / "c")
     saves.save(1, {"step": 1})
     saves.save(2, {"step": 2})
     newest = tmp_path / "c" / "000000002.ckpt"
     newest.write_bytes(damage(newest.read_bytes()))
-    assert saves.newest(said.append) == {"step": 1}
-    assert len(said) == 1 and "000000002.ckpt: damaged" in said[0]
+    assert Checkpoints(tmp_path / "c").newest() == {"step": 1}
+    (record,) = caplog.records  # a warning is shown with --json too
+    assert "000000002.ckpt: a damaged checkpoint" in record.message and record.levelname == "WARNING"
     oldest = tmp_path / "c" / "000000001.ckpt"
     oldest.write_bytes(damage(oldest.read_bytes()))
     with pytest.raises(EosinError, match=r"000000002.ckpt: no checkpoint of this step is whole; remove .*c to begin"):
-        saves.newest(said.append)
+        saves.newest()
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
@@ -112,8 +116,79 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     content = pickle.dumps(Evil())
     (tmp_path / "1.ckpt").write_bytes(checkpoint._HEAD + hashlib.sha256(content).digest() + content)
     with pytest.raises(EosinError, match="no checkpoint"):
-        Checkpoints(tmp_path).newest(lambda line: None)
+        Checkpoints(tmp_path).newest()
     assert not (tmp_path / "ran").exists()
+
+
+def test_after_a_damaged_one_the_good_one_stays_until_another_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Checkpoints(tmp_path)
+    first.save(4, {"step": 4})
+    first.save(5, {"step": 5})
+    (tmp_path / "000000005.ckpt").write_bytes(b"torn")
+    second = Checkpoints(tmp_path)
+    assert second.newest() == {"step": 4}
+    monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        second.save(5, {"step": 5})
+    assert Checkpoints(tmp_path).newest() == {"step": 4}
+
+
+def test_a_checkpoint_of_another_version_is_called_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "1.ckpt").write_bytes(b"eosin checkpoint 7\n" + bytes(64))
+    with pytest.raises(EosinError, match="no checkpoint"):
+        Checkpoints(tmp_path).newest()
+    assert "of another version" in caplog.records[0].message
+
+
+def test_a_second_signal_keeps_nothing_of_the_step_it_cuts(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(tmp_path / "whole", data)
+    usual = Toy.after_step
+
+    def twice(self: Toy, clock: Any) -> None:
+        if clock.step == 3:  # the optimizer has stepped, the average and the count of steps have not
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Toy, "after_step", twice)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(tmp_path / "run", data)
+    assert type(caught.value) is KeyboardInterrupt and saved(tmp_path / "run")[-1] == "000000003.ckpt"
+    monkeypatch.setattr(Toy, "after_step", usual)
+    assert fit(tmp_path / "run", data) == whole
+
+
+def test_an_interrupted_redo_goes_on_when_the_same_is_asked_again(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(tmp_path / "run", data)
+    again = frozenset({"a"})
+    stop_at(monkeypatch, 4, Killed())
+    with pytest.raises(Killed):
+        fit(tmp_path / "run", data, again=again)
+    usual, begun = loop.Fit._step, []
+    monkeypatch.setattr(loop.Fit, "_step", lambda self, now, *o: (begun.append(now.step), usual(self, now, *o))[1])
+    assert fit(tmp_path / "run", data, again=again) == whole and begun == [4, 5]
+    lab = EngineLab(Workplace(tmp_path / "run", Dataset.open(data), recipe(), "tags", Told(), again))
+    lab.steps.end()
+    begun.clear()
+    assert fit(tmp_path / "run", data, again=again) == whole and begun == [0, 1, 2, 3, 4, 5], "a new redo is a new one"
+
+
+def test_a_redo_that_cannot_remove_the_step_fails(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit(tmp_path / "run", data)
+    monkeypatch.setattr(Path, "rename", lambda self, to: (_ for _ in ()).throw(PermissionError(13, "no", str(self))))
+    with pytest.raises(PermissionError):
+        fit(tmp_path / "run", data, again=frozenset({"a"}))
+
+
+def test_weights_lost_in_the_last_step_are_not_kept(tmp_path: Path, data: Path) -> None:
+    lab = EngineLab(Workplace(tmp_path / "run", Dataset.open(data), recipe(), "tags", Told()))
+    with pytest.raises(EosinError, match="a: weights are not finite at the end of epoch 2"):
+        lab.fit("a", partial(Spoilt, at=5))
 
 
 def test_saving_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,10 +326,14 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, data: Path)
 
 
 class Spoilt(Toy):
-    """Its weights are lost in the second step."""
+    """Its weights are lost in a step."""
+
+    def __init__(self, at: int = 1) -> None:
+        super().__init__()
+        self.at = at
 
     def after_step(self, clock: Any) -> None:
-        if clock.step == 1:
+        if clock.step == self.at:
             with torch.no_grad():
                 self.head.weight.fill_(torch.nan)
 

@@ -19,6 +19,7 @@ from eosin.core.progress import Silent
 from eosin.core.values import Batch, Clock
 from eosin.data.dataset import Dataset
 from eosin.data.fraction import fraction_of
+from eosin.data.phantom import CLASSES
 from eosin.engine.lab import EngineLab
 from eosin.engine.workplace import Start, Workplace
 from eosin.parts.cams import Averaged
@@ -149,6 +150,13 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path, data: Path) ->
         lab_at(tmp_path / "third", data, still, start=start).fit("a", partial(Toy, classes=3))
     with pytest.raises(WrongUse, match="not a finished run"):
         Start.of(tmp_path / "data")
+    with pytest.raises(WrongUse, match="a run cannot begin with itself"):
+        start.check(tmp_path / "first", first.classes, ["a"])
+    with pytest.raises(WrongUse, match="its tissues are red, blue, these data"):
+        start.check(tmp_path / "x", CLASSES, ["a"])
+    with pytest.raises(WrongUse, match="has no trained step 'b'"):
+        start.check(tmp_path / "x", first.classes, ["a", "b"])
+    start.check(tmp_path / "x", first.classes, ["a"])
 
 
 def test_a_fraction_trains_on_its_items_alone(tmp_path: Path, data: Path) -> None:

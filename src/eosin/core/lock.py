@@ -12,6 +12,8 @@ from typing import IO
 
 from eosin.core.errors import EosinError
 
+_OURS: set[Path] = set()  # the holds of this process
+
 
 @contextmanager
 def alone(path: Path, waiting: Callable[[], None]) -> Iterator[IO[str]]:
@@ -35,7 +37,9 @@ def sole(folder: Path) -> Iterator[None]:
         EosinError: at once, if another process works there, naming it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
+    path = (folder / ".lock").resolve()
+    if path in _OURS:  # the system lets a process take its own hold again, and then loses both
+        raise EosinError(f"{folder}: this process is working here already; choose another --out")
     with path.open("a", encoding="utf-8") as file:
         if not _held(file, shared=False):
             who = path.read_text(encoding="utf-8").strip() or "another process"
@@ -43,7 +47,11 @@ def sole(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
-        yield
+        _OURS.add(path)
+        try:
+            yield
+        finally:
+            _OURS.remove(path)
 
 
 def _held(file: IO[str], shared: bool) -> bool:

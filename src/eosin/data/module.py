@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -317,7 +318,14 @@ def _plainly(source: Iterable[T]) -> Iterator[T]:
         yield from source
     except EosinError as error:
         last = str(error).strip().splitlines()[-1]
-        raise type(error)(last.partition("Error: ")[2] or last) from None
+        raise type(error)(re.sub(r"^(\w+\.)*[A-Z]\w+: ", "", last)) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise EosinError(
+            "a process that loads images was killed, by the system if memory ran out: give the same command again, "
+            "with a smaller fit.batch if it was memory"
+        ) from error
 
 
 def item_side(items: Items) -> int:

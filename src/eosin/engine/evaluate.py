@@ -102,7 +102,8 @@ def count_view(predict: Predict, view: LabelledView, tiling: Tiling, protocol: P
         if seen.truth is not None:
             counts = protocol.count(seen.prediction, seen.truth)
             total = counts if total is None else total + counts
-    return np.zeros((len(protocol.classes),) * 2, np.int64) if total is None else total
+    nothing = np.zeros((0, 0), np.uint8)
+    return protocol.count(nothing, nothing) if total is None else total
 
 
 def score_tags(learner: Learner, view: WeakView, device: Device) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """While entered, the first signal only sets ``number``; a second one stops at once.
+    """While entered, the first signal only sets ``number``; a second one stops at once, and then nothing is kept.
 
     Signals can be caught in a program's main thread alone; elsewhere this does nothing.
     """
@@ -45,9 +45,11 @@ class Interrupts:
             signal.signal(which, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _seen(self, number: int, frame: FrameType | None) -> None:
-        if self.number or self._at_once:
-            raise Interrupted(number)
+        if self.number:  # perhaps in the middle of a step, from which nothing may be kept
+            raise KeyboardInterrupt
         self.number = number
+        if self._at_once:
+            raise Interrupted(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

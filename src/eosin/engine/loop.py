@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,7 +84,7 @@ class Fit:
         """
         now, team = _State(self), self.device.team
         saved = Checkpoints(self.folder / CHECKPOINTS)
-        now.load(saved.newest(self.progress.say))
+        now.load(self.name, saved.newest())
         plan = self._plan(now.step)
         if team.leads:
             self.journal.forget(self.name, now.judged)
@@ -104,8 +105,8 @@ class Fit:
                     if now.step % plan.per_epoch == 0:
                         self._end_of_epoch(now, interrupts)
                         self._save(saved, now)
-                if interrupts.number and team.world == 1:  # asked to stop after the last step
-                    raise Interrupted(interrupts.number)
+                if team.sum(np.array([interrupts.number])).any():  # asked to stop after the last step
+                    raise Interrupted(interrupts.number or signal.SIGTERM)
             except Interrupted:
                 self._save(saved, now, at_once=True)
                 raise
@@ -170,7 +171,7 @@ class Fit:
                 more = f" and {len(ids) - 8} more, all in {path}" if len(ids) > 8 else ""
                 raise EosinError(
                     f"{self.name}: loss {term!r} is {value} at step {clock.step} (items {', '.join(ids[:8])}{more}): "
-                    f"lower fit.{self.name}.lr or set its clip; the last good checkpoint is kept"
+                    f"lower fit.{self.name}.lr or set its clip; what was saved before it is kept"
                 )
 
     def _plan(self, step: int) -> Plan:
@@ -189,6 +190,11 @@ class Fit:
 
     def _end_of_epoch(self, now: _State, interrupts: Interrupts) -> None:
         epoch, spec = now.judged, self.spec
+        if not now.sound():  # by gradients, where the losses were finite
+            raise EosinError(
+                f"{self.name}: weights are not finite at the end of epoch {epoch + 1}: "
+                f"lower fit.{self.name}.lr or set its clip; what was saved before is kept"
+            )
         last = epoch == spec.epochs - 1
         judged = now.average.learner if now.average is not None else self.learner
         self.device.team.agree(list(judged.state_dict().values()))  # running means differ between processes
@@ -297,7 +303,7 @@ class _State:
             "cpu_s": self.earlier["cpu_s"] + cpu_seconds() - cpu,
         }
 
-    def load(self, saved: dict[str, Any] | None) -> None:
+    def load(self, name: str, saved: dict[str, Any] | None) -> None:
         """Take up what ``dump`` gave; nothing if there is none.
 
         Raises:
@@ -307,8 +313,8 @@ class _State:
             return
         if saved["world"] != self.world:
             raise EosinError(
-                f"this fit was begun by {saved['world']} processes, not {self.world}, which gives other weights: "
-                "go on with as many, or do the step again (--redo)"
+                f"{name}: this fit was begun by {saved['world']} processes, not {self.world}, "
+                "which gives other weights: go on with as many, or do the step again (--redo)"
             )
         self.step, self.judged = saved["step"], saved["judged"]
         self.learner.load_state_dict(saved["learner"])

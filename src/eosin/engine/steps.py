@@ -23,6 +23,7 @@ from eosin.engine.team import Team
 
 RECORD = "step.json"
 BEGUN = ".begun.json"  # in the folder of a step that is being made: what it is made by
+REDOING = ".redoing.json"  # in a run: what of a --redo was removed, until the run ends
 MADE_LAST = ("scores.json", "report.html")  # written from all steps at the end of a run
 
 
@@ -47,7 +48,8 @@ class Steps:
     Args:
         run: the run's folder.
         again: names of steps to do again, finished or not. A marked step, and everything that is made from it, is
-            removed only when its turn has come, so a run that is refused has lost nothing.
+            removed only when its turn has come, so a run that is refused has lost nothing. What was removed is written
+            down until the run ends, so that the same call goes on from there if it is interrupted.
         team: the processes that share the work; the first one writes.
 
     Raises:
@@ -56,8 +58,10 @@ class Steps:
 
     def __init__(self, run: Path, again: Iterable[str] = (), team: Team | None = None) -> None:
         self.run = run
+        self.asked = frozenset(again)
         self.again = set(again)
         self.team = team or Team()
+        self.removed: set[str] = set()
         if self.again:
             self.team.first(self._check_again)
 
@@ -91,7 +95,8 @@ class Steps:
         place = self.run / folder
         if self.again & {name, *inputs}:
             self.again.add(name)
-        finished = self.team.first(lambda: self._begin(place, name, form, mark, resumes))
+        again = name in self.again and name not in self.removed
+        finished = self.team.first(lambda: self._begin(place, name, form, mark, resumes, again))
         if finished is not None:
             return finished
         began, cpu, energy = time.perf_counter(), cpu_seconds(), energy_joules()
@@ -109,12 +114,29 @@ class Steps:
             if not resumes and self.team.leads:
                 shutil.rmtree(making, ignore_errors=True)
 
-    def _begin(self, place: Path, name: str, form: Json, mark: str, resumes: bool) -> Step | None:
+    def end(self) -> None:
+        """The run is at its end: what is to be done again was."""
+        (self.run / REDOING).unlink(missing_ok=True)
+
+    def _remove(self, place: Path, name: str) -> None:
+        """Take a step away, finished or half made, in an order that a kill cannot turn into half a step."""
+        for summary in MADE_LAST:
+            (self.run / summary).unlink(missing_ok=True)
+        for path in (place, _making(place)):
+            gone = path.with_name(f".{path.name.strip('.')}.removed")
+            if gone.exists():
+                shutil.rmtree(gone)
+            if path.exists():
+                path.rename(gone)
+                shutil.rmtree(gone)
+        self.removed.add(name)
+        write_json(self.run / REDOING, {"asked": sorted(self.asked), "removed": sorted(self.removed)})
+
+    def _begin(self, place: Path, name: str, form: Json, mark: str, resumes: bool, again: bool) -> Step | None:
         """The finished step; else make its folder ready, with what an earlier sitting left if that can be used."""
         making = _making(place)
-        if name in self.again:
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.rmtree(making, ignore_errors=True)
+        if again:
+            self._remove(place, name)
         if (making / RECORD).is_file():  # whole, but for its name
             _name(making, place)
         if place.exists():
@@ -147,13 +169,17 @@ class Steps:
         return _step(place, record)
 
     def _check_again(self) -> None:
+        if (self.run / REDOING).is_file():
+            before = read_json(self.run / REDOING)
+            self.removed = set(before["removed"]) if before["asked"] == sorted(self.asked) else set()
         known = [str(record["name"]) for _, record in self._records()] + self._begun()
-        for name in sorted(self.again - set(known)):
+        for name in sorted(self.again - set(known) - self.removed):
             raise WrongUse(f"--redo {name}: not a step of {self.run}{nearest(name, known)}")
 
     def _begun(self) -> list[str]:
         """The names of steps that are half made."""
-        return [str(read_json(path)["name"]) for path in sorted(self.run.glob(f"**/.*.making/{BEGUN}"))]
+        patterns = (f"steps/.*.making/{BEGUN}", f"predictions/*/.*.making/{BEGUN}", f".*.making/{BEGUN}")
+        return [str(read_json(path)["name"]) for pattern in patterns for path in sorted(self.run.glob(pattern))]
 
     def _records(self) -> Iterable[tuple[Path, dict[str, Any]]]:
         patterns = (f"steps/*/{RECORD}", f"predictions/*/*/{RECORD}", f"model/{RECORD}")

@@ -6,6 +6,7 @@ The first one writes; the others compute their share and wait. With one process 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -60,7 +61,8 @@ class Team:
             try:
                 said = [("done", work())]
             except BaseException as error:
-                dist.broadcast_object_list([("failed", getattr(error, "exit_code", 1))])
+                with suppress(RuntimeError):  # the others may have ended; what failed here is what counts
+                    dist.broadcast_object_list([("failed", getattr(error, "exit_code", 1))])
                 raise
         dist.broadcast_object_list(said)
         how, value = said[0]

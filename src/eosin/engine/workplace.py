@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from eosin.core.artifact import Trained, read_json
+from eosin.core.classes import Classes
 from eosin.core.errors import WrongUse, nearest
 from eosin.core.progress import Progress
 from eosin.data.dataset import Dataset
@@ -40,6 +42,21 @@ class Start:
         if not (run / "model" / CARD).is_file():
             raise WrongUse(f"--start {run}: not a finished run (no model/{CARD}); run it to its end first")
         return cls(run, Card.read(run / "model").licences)
+
+    def check(self, out: Path, classes: Classes, steps: Iterable[str]) -> None:
+        """See that a run in ``out``, of these tissues and trained steps, can begin with it.
+
+        Raises:
+            WrongUse: if it is that run itself, or was trained on other tissues or by other steps.
+        """
+        if self.run.resolve() == out.resolve():
+            raise WrongUse(f"--start {self.run}: a run cannot begin with itself; choose another --out")
+        known = Card.read(self.run / "model").classes.names
+        if known != classes.names:
+            told = f"{', '.join(known)}, these data {', '.join(classes.names)}"
+            raise WrongUse(f"--start {self.run}: its tissues are {told}; they must be the same in the same order")
+        for step in steps:
+            self.step(step)
 
     def step(self, name: str) -> Trained:
         """A trained step of it, to begin with.

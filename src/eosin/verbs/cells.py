@@ -122,7 +122,8 @@ def _run(one: Cell, progress: Progress) -> str | None:
             seen.end("made by another process")
             return None
         log.truncate(0)
-        process = subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=log)
+        # In a session of its own: Ctrl-C reaches this process alone, which then asks the run to stop, once.
+        process = subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
         try:
             while not _ended(process):
                 seen.look()

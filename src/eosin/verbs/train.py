@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from eosin.core.artifact import read_json, write_json, write_text
 from eosin.core.errors import Stale, WrongUse
 from eosin.core.fingerprint import digest
-from eosin.core.lock import sole
+from eosin.core.lock import alone, sole
 from eosin.core.progress import SILENT, Progress, counter
 from eosin.recipe import Recipe, dump, load, validated
 from eosin.verbs.data import say_known
@@ -77,6 +78,8 @@ def run(
         whole = Dataset.open(folder)
         dataset = fraction_of(whole, fraction, resolved.seed)
         starting = Start.of(start) if start is not None else None
+        if starting is not None:
+            starting.check(out, dataset.classes, plan.steps)
         team.first(lambda: _claim(out, resolved))
         _say_data(resolved, whole, dataset, progress)
         again, listeners = frozenset(redo), tuple(told)
@@ -107,6 +110,7 @@ def _carry_out(plan: Method, place: Workplace, taken: dict[str, Any], name: str)
         write_json(out / "scores.json", lab.scores())
         write_json(before, _provenance(lab, place, taken, final.name, name, started))
         write_report(out)
+        lab.steps.end()
 
     place.team.first(write)
 
@@ -175,8 +179,9 @@ def drawn(recipe: Recipe, out: Path, progress: Progress) -> Path:
         raise WrongUse(f"this recipe needs --data DIR{wanted}; 'eosin data import --help' shows how to make one")
     spec = validated(PhantomSpec, recipe.data.phantom, "data.phantom")
     folder = out / f"phantom-{digest([spec, REVISION])[:10]}"
-    if not folder.exists():
-        draw_dataset(folder, spec, counter(progress, "draw tissue"))
+    with alone(out / f".{folder.name}.lock", lambda: sleep(1)):  # of runs that begin together, one draws
+        if not folder.exists():
+            draw_dataset(folder, spec, counter(progress, "draw tissue"))
     return folder
 
 
