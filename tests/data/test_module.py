@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError
 from eosin.core.values import Augment, Batch
 from eosin.data.dataset import Dataset, Row, Truth, write_dataset
-from eosin.data.module import InOrder, LabelledView, Plan, WeakView, collate, item_side, loader
+from eosin.data.module import InOrder, LabelledView, Plan, WeakView, _plainly, collate, item_side, loader
 from patches import noise, write_items
 
 TWO = Classes(tissues=(Tissue(name="rest", colour=(0, 0, 200)), Tissue(name="gland", colour=(200, 0, 0))))
@@ -239,3 +240,18 @@ class TestLabelledView:
 
 def test_the_side_of_an_item_is_its_shorter_one(tmp_path: Path) -> None:
     assert item_side(write_items(tmp_path, [noise(20, 12), noise(8, 8)])) == 12
+
+
+def test_a_killed_loading_process_is_one_line() -> None:
+    def killed() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    with pytest.raises(EosinError, match=r"a process that loads images was killed.*smaller fit\.batch"):
+        list(_plainly(killed()))
+    with pytest.raises(RuntimeError, match="something else"):
+        list(_plainly(fail("something else") for _ in range(1)))
+
+
+def fail(why: str) -> None:
+    raise RuntimeError(why)
