@@ -1,15 +1,26 @@
-"""Averaging maps over scales and positions."""
+"""Class maps: averaged over scales and positions, scaled, and drawn by gradients, against loops and by hand."""
 
 from __future__ import annotations
 
+import copy
+import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eosin.parts.cams import Averaged
+from eosin.parts.backbones.encoder import Encoder
+from eosin.parts.cams import Averaged, GradCam, LinearCam, Scaled
+from eosin.parts.classifiers import CamClassifier
+from eosin.parts.losses.soft_margin import SoftMargin
+from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.highest import HighestMean
+from oracles import cam as linear
+from oracles import gradient_cam as slow
+from oracles import pooling
 
 
 def texture(image: Tensor) -> Tensor:
@@ -46,7 +57,13 @@ def test_turned_images_have_turned_maps(turns, image) -> None:
     torch.testing.assert_close(average(image.rot90(turns, (2, 3))), average(image).rot90(turns, (2, 3)))
 
 
-@pytest.mark.parametrize(("views", "count"), [(1, 1), (4, 4), (8, 8)])
+def test_two_views_are_those_of_a_mirror_at_the_side() -> None:
+    average = partial(Averaged((1.0, 0.5), 2), texture)
+    torch.testing.assert_close(average(WIDE.flip(-1)), average(WIDE).flip(-1))
+    assert (average(WIDE.flip(-2)) - average(WIDE).flip(-2)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("views", "count"), [(1, 1), (2, 2), (4, 4), (8, 8)])
 def test_every_position_is_seen_once(views, count) -> None:
     seen = []
 
@@ -73,3 +90,199 @@ def test_scales_are_averaged_at_the_size_of_the_image() -> None:
 def test_coarse_maps_are_resized_and_float() -> None:
     maps = Averaged(views=4)(lambda image: F.avg_pool2d(image, 4).bfloat16(), IMAGE)
     assert maps.shape == IMAGE.shape and maps.dtype == torch.float32
+
+
+MAPS = [[[2.0, 1.0], [0.0, -4.0]], [[0.5, 0.25], [-1.0, 0.0]]]
+
+
+def test_maps_are_scaled_by_class_or_jointly_by_hand() -> None:
+    def scaled(by, maps=MAPS):
+        return Scaled(partial(Averaged), by)(lambda image: torch.tensor([maps]), IMAGE[:1, :, :2, :2])[0]
+
+    expected = torch.tensor([[[1.0, 0.5], [0, 0]], [[1, 0.5], [0, 0]]])
+    torch.testing.assert_close(scaled("class"), expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(scaled("class"), torch.tensor(slow.by_class(MAPS)))
+    torch.testing.assert_close(scaled("joint"), torch.tensor(linear.joint_min_max(MAPS)))
+    for by in ("class", "joint"):
+        assert torch.equal(scaled(by, [[[0.0] * 2] * 2] * 2), torch.zeros(2, 2, 2)), "0/0 is 0"
+    assert torch.equal(scaled("joint", [[[3.0] * 2] * 2] * 2), torch.zeros(2, 2, 2))
+
+
+def test_scaling_jointly_keeps_the_order_of_classes_and_by_class_need_not() -> None:
+    maps = texture(WIDE)
+    joint, own = (Scaled(partial(Averaged), by)(texture, WIDE) for by in ("joint", "class"))
+    assert torch.equal(joint.argmax(1), maps.argmax(1)) and (joint.amin((1, 2, 3)) == 0).all()
+    assert not torch.equal(own.argmax(1), maps.argmax(1))
+
+
+def test_each_image_is_scaled_by_itself_after_its_views_are_averaged() -> None:
+    for by in ("joint", "class"):
+        maker = Scaled(partial(Averaged, (1.0,), 4), by)
+        both = maker(texture, WIDE)
+        for i in range(2):
+            torch.testing.assert_close(maker(texture, WIDE[i : i + 1])[0], both[i])
+        averaged = Averaged((1.0,), 4)(texture, WIDE)
+        torch.testing.assert_close(both, Scaled(lambda: lambda predict, image: image, by)(texture, averaged))
+
+
+# -- maps by gradients ---------------------------------------------------------------------------------------------
+
+
+class Two(nn.Module):
+    """A little network with two taps; the second one bends, so that gradients differ from pixel to pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels, self.strides = [3, 4], [1, 2]
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        fine = self.first(image).tanh() + 1
+        return [fine, self.second(fine).relu()]
+
+
+def learner(pool=GAP, compete="none") -> CamClassifier:
+    torch.manual_seed(3)
+    return CamClassifier(2, partial(Two), partial(pool), partial(SoftMargin), compete).eval()
+
+
+LEARNERS = {"plain": learner, "competing": partial(learner, partial(HighestMean, 0.4), "softmax")}
+TAPS = (1, 2)  # what the two taps are called
+SMALL = IMAGE[:, :, :6, :4]
+
+
+def slopes(net: CamClassifier, image: Tensor, k: int, tap: int) -> tuple[list, list]:
+    """Features ``[d][i][j]`` of one image at a tap, and how a logit rises with each of them, by small steps."""
+    net = copy.deepcopy(net).double()
+    weights, bias = net.head.weight[:, :, 0, 0].tolist(), None if net.head.bias is None else net.head.bias.tolist()
+
+    def logit(features: Tensor) -> float:
+        last = net.encoder.second(features).relu() if tap == 0 else features
+        maps = linear.linear_maps(last[0].tolist(), weights, bias)
+        if net.compete == "none":
+            return pooling.gap(maps[k])
+        share = pooling.highest_mean(linear.softmax_maps(maps)[k], 0.4)
+        return math.log(share / (1 - share))
+
+    with torch.no_grad():
+        features = net.taps(image[None].double())[tap]
+        rises = torch.zeros_like(features)
+        for at in np.ndindex(*features.shape):
+            step = torch.zeros_like(features)
+            step[at] = 1e-6
+            rises[at] = (logit(features + step) - logit(features - step)) / 2e-6
+    return features[0].tolist(), rises[0].tolist()
+
+
+def by_loops(weigh: str, features: list, rises: list) -> list:
+    weights = {
+        "mean": lambda: slow.mean_weights(rises),
+        "rms": lambda: slow.rms_weights(rises),
+        "plus-plus": lambda: slow.plus_plus_weights(features, rises),
+    }[weigh]()
+    return slow.weighted_map(weights, features)
+
+
+@pytest.mark.parametrize("weigh", ["mean", "rms", "plus-plus"])
+@pytest.mark.parametrize("tap", TAPS)
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_maps_by_gradients_are_those_of_the_loop(kind, tap, weigh) -> None:
+    net = LEARNERS[kind]()
+    maps = GradCam(weigh, tap, TAPS)(net, SMALL)
+    assert maps.shape == (2, 2, *((6, 4) if tap == 1 else (3, 2))) and maps.max() > 0
+    for image, found in zip(SMALL, maps, strict=True):
+        for k in range(2):
+            expected = by_loops(weigh, *slopes(net, image, k, TAPS.index(tap)))
+            torch.testing.assert_close(found[k], torch.tensor(expected), rtol=2e-3, atol=1e-6)
+
+
+# One channel of 2 x 2, worked by hand.
+FEATURE = [[[1.0, 2.0], [0.0, 1.0]]]  # adds up to 4
+GRADIENT = [[[0.5, -1.0], [0.0, 0.25]]]
+
+
+def test_weights_by_hand() -> None:
+    """By the formulas of Grad-CAM and Grad-CAM++, with fractions."""
+    feature, gradient = torch.tensor([FEATURE]), torch.tensor([GRADIENT])
+    weigh = {name: GradCam(name).weights(feature, gradient).item() for name in ("mean", "rms", "plus-plus")}
+    assert weigh["mean"] == pytest.approx(-1 / 16)
+    assert weigh["rms"] == pytest.approx(-1 / 16 / (math.sqrt((1 / 4 + 1 + 1 / 16) / 4) + 1e-5))
+    # a: 1/4 / (1/2 + 4/8) = 1/4, at -1: 1 / (2 - 4) but relu(-1) = 0, at 0: 0/0, 1/16 / (1/8 + 4/64) = 1/3
+    assert weigh["plus-plus"] == pytest.approx(1 / 4 * 1 / 2 + 1 / 3 * 1 / 4)
+    for name, by_loop in (
+        ("mean", slow.mean_weights(GRADIENT)),
+        ("rms", slow.rms_weights(GRADIENT)),
+        ("plus-plus", slow.plus_plus_weights(FEATURE, GRADIENT)),
+    ):
+        assert weigh[name] == pytest.approx(by_loop[0])
+
+
+def test_no_gradient_draws_nothing() -> None:
+    feature, gradient = torch.rand(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    for name in ("mean", "rms", "plus-plus"):
+        assert torch.equal(GradCam(name).weights(feature, gradient), torch.zeros(2, 3)), f"{name}: 0/0 is 0"
+    minus = torch.full((1, 1, 1, 1), -0.5)
+    assert GradCam("plus-plus").weights(4 + 0 * minus, minus).item() == 0, "2 g^2 + F g^3 is 0 there, too"
+
+
+def test_tiny_gradients_keep_their_weights() -> None:
+    """Third powers of what 28 x 28 cells leave of a weight are far below what bfloat16 or a careless eps can tell."""
+    feature, gradient = torch.rand(1, 2, 28, 28, dtype=torch.float64), torch.rand(1, 2, 28, 28, dtype=torch.float64)
+    small = GradCam("plus-plus").weights(feature.float(), 1e-8 * gradient.float())
+    torch.testing.assert_close(small.double() * 1e8, gradient.sum((2, 3)) / 2, rtol=1e-4, atol=0)
+
+
+def test_plain_gradients_of_an_average_pool_are_the_linear_map() -> None:
+    """Zhou's maps and Grad-CAM are one and the same there, up to the number of pixels; the mean square cancels."""
+    net = learner()
+    plain = LinearCam()(net, SMALL)
+    torch.testing.assert_close(GradCam("mean")(net, SMALL), plain / 6, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(plain, net.maps(SMALL).clamp(min=0))
+    scaled = [
+        Scaled(partial(Averaged), "class")(partial(source, net), SMALL) for source in (LinearCam(), GradCam("rms"))
+    ]
+    torch.testing.assert_close(*scaled, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("tap", TAPS)
+@pytest.mark.parametrize("weigh", ["mean", "rms", "plus-plus"])
+def test_gradients_are_taken_where_none_are_recorded(weigh, tap) -> None:
+    """In inference mode, of images that were made in it, and under autocast: the same to the last bit."""
+    net, source = learner(), GradCam(weigh, tap, TAPS)
+    expected = source(net, SMALL)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        made = SMALL.flip(-1).flip(-1)
+        assert made.is_inference()
+        assert torch.equal(source(net, made), expected)
+    with torch.no_grad():
+        assert torch.equal(source(net, SMALL), expected)
+    assert expected.dtype == torch.float32 and not expected.requires_grad
+    assert all(p.grad is None for p in net.parameters()), "no weight is moved by drawing maps"
+
+
+def test_an_image_does_not_touch_the_maps_of_another() -> None:
+    for weigh in ("mean", "rms", "plus-plus"):
+        both = GradCam(weigh, 1, TAPS)(learner(), SMALL)
+        for i in range(2):
+            torch.testing.assert_close(GradCam(weigh, 1, TAPS)(learner(), SMALL[i : i + 1])[0], both[i])
+
+
+def test_the_last_tap_is_what_is_classified() -> None:
+    net = learner()
+    for weigh in ("mean", "plus-plus"):
+        torch.testing.assert_close(GradCam(weigh)(net, SMALL), GradCam(weigh, 2, TAPS)(net, SMALL))
+        assert GradCam(weigh)(net, SMALL).shape != GradCam(weigh, 1, TAPS)(net, SMALL).shape
+    with pytest.raises(ValueError, match="3"):
+        GradCam("mean", 3, TAPS)
+
+
+def test_real_encoders_can_be_asked_at_every_tap() -> None:
+    """Nothing in them changes a tap in place once it was given out."""
+    torch.manual_seed(0)
+    for name, taps in (("resnet18", (1, 2, 3)), ("vgg11", (1, 2))):
+        encoder = partial(Encoder, name, taps)
+        net = CamClassifier(3, encoder, partial(GAP), partial(SoftMargin)).eval()
+        image = torch.rand(2, 3, 32, 32)
+        for tap, features in zip(taps, net.taps(image), strict=True):
+            maps = GradCam("plus-plus", tap, taps)(net, image)
+            assert maps.shape == (2, 3, *features.shape[2:]) and maps.isfinite().all() and maps.max() > 0

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from eosin.core.values import Batch, Clock
 from eosin.parts.backbones.encoder import Encoder
-from eosin.parts.classifiers import CamClassifier
+from eosin.parts.classifiers import CamClassifier, ReactivatedClassifier
+from eosin.parts.losses.reactivation import Reactivation
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
 from oracles import cam as slow
 from oracles import pooling
+from oracles import reactivation as second
 
 CLOCK = Clock(0, 0, 1, 1)
 K = 3
@@ -175,3 +177,87 @@ def test_losses_are_float32_under_autocast(kind) -> None:
         assert net.predict(batch.image).dtype == torch.float32
     assert fast.dtype == torch.float32
     torch.testing.assert_close(fast, net(batch, CLOCK)["tags"], rtol=0.05, atol=0.01)
+
+
+# -- re-activated --------------------------------------------------------------------------------------------------
+
+TAGS = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+
+
+def reactivated(weight: float = 1.0, **settings) -> ReactivatedClassifier:
+    torch.manual_seed(0)
+    return ReactivatedClassifier(
+        K, partial(Small), partial(GAP), partial(SoftMargin), partial(Reactivation), reactivation=weight, **settings
+    )
+
+
+def test_without_a_weight_it_is_the_plain_classifier() -> None:
+    net, plain, image = reactivated(0.0).eval(), SIGNED().eval(), images()
+    assert torch.equal(net.maps(image), plain.maps(image)) and torch.equal(
+        net.tag_scores(image), plain.tag_scores(image)
+    )
+    losses = net(Batch(image, TAGS), CLOCK)
+    assert set(losses) == {"tags"} and torch.equal(losses["tags"], plain(Batch(image, TAGS), CLOCK)["tags"])
+    kept = {key for key in net.state_dict() if not key.startswith("second.")}
+    assert kept == set(plain.state_dict()), "so that one can begin with the other's weights"
+
+
+@pytest.mark.parametrize("product", ["agreed", "printed"])
+def test_maps_are_drawn_by_both_classifiers_and_tags_by_the_first(product) -> None:
+    net, plain, image = reactivated(product=product).eval(), SIGNED().eval(), images()
+    features = net.taps(image)[-1]
+    second = net.second.weight if product == "printed" else net.second.weight.clamp(min=0)
+    weights = (net.head.weight * second)[:, :, 0, 0]
+    for found, one in zip(net.maps(image), features, strict=True):
+        expected = slow.linear_maps(one.tolist(), weights.tolist())
+        torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    assert torch.equal(net.tag_scores(image), plain.tag_scores(image))
+    assert not torch.equal(net.predict(image), plain.predict(image))
+
+
+def test_what_both_count_against_a_class_draws_its_map_as_printed_alone() -> None:
+    """Two features: the first speaks for class 0, the second against it, by both classifiers."""
+    for product, expected in (("printed", [2.0, 12.0]), ("agreed", [2.0, 0.0])):
+        net = reactivated(product=product)
+        net.head.weight.data.zero_()[0, :2, 0, 0] = torch.tensor([1.0, -3.0])
+        net.second.weight.data.zero_()[0, :2, 0, 0] = torch.tensor([2.0, -4.0])
+        net.taps = lambda image: [torch.eye(5).view(1, 5, 1, 5)]  # one feature a pixel
+        assert net.maps(images())[0, 0, 0, :2].tolist() == expected
+
+
+def test_the_second_classifier_sees_what_each_map_shows() -> None:
+    net, image = reactivated().eval(), images()
+    features = net.taps(image)[-1]
+    maps = net.classify(features)
+    found = net.seconded(features, maps)
+    weights = net.second.weight[:, :, 0, 0].tolist()
+    for rows, shown, one in zip(found.tolist(), maps.tolist(), features.tolist(), strict=True):
+        vectors = second.vectors(shown, one)
+        expected = [[sum(w * v for w, v in zip(line, vector, strict=True)) for line in weights] for vector in vectors]
+        assert [pytest.approx(row, rel=1e-3, abs=1e-5) for row in expected] == rows
+    losses = reactivated(0.5).eval()(Batch(image, TAGS), CLOCK)
+    assert losses["reactivation"].item() == pytest.approx(0.5 * second.loss(found.tolist(), TAGS.tolist()), rel=1e-4)
+
+
+def test_the_second_loss_moves_features_maps_and_the_second_classifier() -> None:
+    """Nothing is detached in the released code either: the map is part of what is learnt."""
+    net = reactivated().train()
+    net(Batch(images(), TAGS), CLOCK)["reactivation"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_all_but_the_second_classifier_go_on_slowly() -> None:
+    net = reactivated(slow=0.1)
+    rates = {name: net.rate(name) for name, _ in net.named_parameters()}
+    assert rates["second.weight"] == 1 and {rate for name, rate in rates.items() if name != "second.weight"} == {0.1}
+    assert sorted({group["lr"] for group in net.groups(0.02)}) == [pytest.approx(0.002), 0.02]
+
+
+def test_reactivated_losses_are_float32_under_autocast() -> None:
+    net, batch = reactivated().eval(), Batch(images(), TAGS)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = net(batch, CLOCK)
+        assert net.predict(batch.image).dtype == torch.float32
+    for name, loss in net(batch, CLOCK).items():
+        assert fast[name].dtype == torch.float32
+        torch.testing.assert_close(fast[name], loss, rtol=0.05, atol=0.01)

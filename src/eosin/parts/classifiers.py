@@ -59,11 +59,18 @@ class CamClassifier(Learner):
         self.compete = compete
         self.scale = scale
 
-    def maps(self, image: Tensor) -> Tensor:
-        """Signed class maps, float32 ``[B, K, h, w]`` at the encoder's resolution."""
-        features = self.encoder(resized(self.normalise(image), self.scale))[-1]
+    def taps(self, image: Tensor) -> list[Tensor]:
+        """Feature maps ``[B, D, h, w]`` at each tap of the encoder."""
+        return self.encoder(resized(self.normalise(image), self.scale))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Signed class maps, float32 ``[B, K, h, w]``, of the features of the last tap."""
         maps: Tensor = self.head(self.dropout(features))
         return maps.float()
+
+    def maps(self, image: Tensor) -> Tensor:
+        """Signed class maps, float32 ``[B, K, h, w]`` at the encoder's resolution."""
+        return self.classify(self.taps(image)[-1])
 
     def logits(self, maps: Tensor) -> Tensor:
         """Tag logits ``[B, K]`` of class maps."""
@@ -83,3 +90,85 @@ class CamClassifier(Learner):
     def tag_scores(self, image: Tensor) -> Tensor:
         """Probability of each tag, ``[B, K]``."""
         return self.logits(self.maps(image)).sigmoid()
+
+
+class ReactivatedClassifier(CamClassifier):
+    """A classifier whose class maps are re-activated by a second one (ReCAM, Chen et al. 2022).
+
+    The second classifier, weights ``W2``, sees for each present class c what the class map shows of the features,
+    ``f_c = mean_ij(M_c F)`` with ``M_c = relu(A_c) / (max relu(A_c) + 1e-5)``, and has to tell c from all other
+    classes by a softmax. Maps are then drawn by the product of both, element by element: by what both agree on.
+
+    With ``reactivation = 0`` it is a plain signed classifier that carries the second one along untrained, so that it
+    can be the start of one with a weight.
+
+    Args:
+        classes: K.
+        encoder: makes the encoder; only its last tap is used.
+        pool: makes the pooling, ``[B, K, h, w]`` to ``[B, K]``.
+        loss: makes the tag loss, ``(scores [B, K], tags [B, K])`` to a scalar.
+        second_loss: makes the loss of the second classifier, ``(logits [B, K, K], tags [B, K])`` to a scalar.
+        scale: images are resized by this factor before the encoder.
+        dropout: share of feature channels dropped before both classifiers.
+        reactivation: weight of the second loss.
+        slow: factor of the learning rate of all weights but the second classifier's.
+        product: ``printed``: ``W * W2``, in which a feature that both count against a class draws its map; ``agreed``:
+            ``W * relu(W2)``, in which it has no say.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: Callable[[], Features],
+        pool: Callable[[], nn.Module],
+        loss: Callable[[], nn.Module],
+        second_loss: Callable[[], nn.Module],
+        scale: float = 1.0,
+        dropout: float = 0.0,
+        reactivation: float = 0.0,
+        slow: float = 1.0,
+        product: Literal["agreed", "printed"] = "agreed",
+    ) -> None:
+        super().__init__(classes, encoder, pool, loss, "none", scale, dropout)
+        self.second = nn.Conv2d(self.encoder.channels[-1], classes, 1, bias=False)
+        self.second_loss = second_loss()
+        self.reactivation = reactivation
+        self.slow = slow
+        self.product = product
+
+    def rate(self, name: str) -> float:
+        """The second classifier begins anew; all else goes on slowly."""
+        return 1.0 if name.startswith("second.") else self.slow
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """``tags``: that of the pooled plain maps; with a weight also ``reactivation``, that of the second one."""
+        features = self.dropout(self.taps(batch.image)[-1])
+        maps = self.head(features).float()
+        terms = {"tags": self.loss(self.logits(maps), batch.tags)}
+        if self.reactivation:
+            terms["reactivation"] = self.reactivation * self.second_loss(self.seconded(features, maps), batch.tags)
+        return terms
+
+    def seconded(self, features: Tensor, maps: Tensor) -> Tensor:
+        """What the second classifier takes each class for: logits float32 ``[B, K, K]``.
+
+        Args:
+            features: ``[B, D, h, w]``.
+            maps: the plain maps of these features, ``[B, K, h, w]``.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            shown = maps.float().relu()
+            shown = shown / (shown.amax((2, 3), keepdim=True) + 1e-5)
+            vectors = torch.einsum("bkhw,bdhw->bkd", shown, features.float()) / shown[0, 0].numel()
+            return F.linear(vectors, self.second.weight[:, :, 0, 0])
+
+    def maps(self, image: Tensor) -> Tensor:
+        """Signed class maps, float32 ``[B, K, h, w]``: re-activated ones where there is a weight."""
+        weight = self.head.weight
+        if self.reactivation:
+            weight = weight * (self.second.weight if self.product == "printed" else self.second.weight.relu())
+        return F.conv2d(self.dropout(self.taps(image)[-1]), weight).float()
+
+    def tag_scores(self, image: Tensor) -> Tensor:
+        """Probability of each tag by the plain maps, ``[B, K]``."""
+        return self.logits(self.classify(self.taps(image)[-1])).sigmoid()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from eosin.core.learner import Learner
 IGNORE = 255
 Predict = Callable[[Tensor], Tensor]
 Maker = Callable[[Predict, Tensor], Tensor]
+Source = Callable[[Any, Tensor], Tensor]
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class TagGatedArgmax:
@@ -47,3 +50,55 @@ class TagGatedArgmax:
         if self.band > 0 and maps.shape[1] > 1:
             unsure |= best - gated.topk(2, dim=1).values[:, 1] < self.band
         return mask.masked_fill(unsure, IGNORE).to(torch.uint8)
+
+
+class RefinedArgmax(TagGatedArgmax):
+    """As :class:`TagGatedArgmax`, of maps from another source, which are refined before a class is chosen.
+
+    A step may add maps behind those of the K classes, of what is none of them, such as empty glass. Tags do not gate
+    them, and a pixel that one of them wins is left to 255.
+
+    Args:
+        source: makes the source of maps, ``(learner, image)`` to ``[B, K, h, w]``, whatever the learner predicts.
+        maker: as there; what it is given to call is the source.
+        merge: as there.
+        band: as there, of the refined maps.
+        scored: multiply each map by the learner's score of its tag, so that a doubtful class draws less.
+        steps: make the steps of refinement, done in this order once overlapping items are merged: each takes maps
+            ``[B, C, H, W]`` of at least 0, where the K classes may be (bool ``[B, K, H, W]``, or broadcastable) and
+            images ``[B, 3, H, W]`` to maps ``[B, C or more, H, W]``.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        source: Callable[[], Source],
+        maker: Callable[[], Maker],
+        merge: bool = False,
+        band: float = 0.0,
+        scored: bool = False,
+        steps: Sequence[Callable[[], Step]] = (),
+    ) -> None:
+        super().__init__(maker, merge, band)
+        self.source = source()
+        self.scored = scored
+        self.steps = [step() for step in steps]
+
+    def maps(self, learner: Learner, image: Tensor) -> Tensor:
+        """Class maps ``[B, K, H, W]`` of images ``[B, 3, H, W]``, before refinement."""
+        maps = self.maker(partial(self.source, learner), image)
+        return maps * learner.tag_scores(image)[:, :, None, None] if self.scored else maps
+
+    def refine(self, maps: Tensor, allowed: Tensor, image: Tensor) -> Tensor:
+        """Maps ``[B, C, H, W]`` after all steps; see the class for ``allowed`` and ``image``."""
+        for step in self.steps:
+            maps = step(maps, allowed, image)
+        return maps
+
+    def decide(self, maps: Tensor, allowed: Tensor) -> Tensor:
+        """Masks uint8 ``[B, H, W]``; of C maps, those behind the K classes of ``allowed`` draw 255."""
+        classes = allowed.shape[1]
+        free = torch.ones_like(allowed[:, :1]).expand(-1, maps.shape[1] - classes, -1, -1)
+        mask = super().decide(maps, torch.cat([allowed, free], 1))
+        return mask.masked_fill(mask >= classes, IGNORE)
