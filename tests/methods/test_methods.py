@@ -138,7 +138,7 @@ class TestCam:
         [
             {"map_scales": ()},
             {"map_scales": (1.0, 0)},
-            {"map_views": 2},
+            {"map_views": 3},
             {"share": 0},
             {"scale": 0},
             {"output_stride": 4},

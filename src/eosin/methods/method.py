@@ -1,16 +1,29 @@
-"""What every method is: frozen settings named by the paper's symbols, and a plan."""
+"""What every method is: frozen settings named by the paper's symbols, and a plan. And what two-stage methods share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from torch import nn
 
-from eosin.core.artifact import Trained
+from eosin.core.artifact import MaskSet, Trained
 from eosin.core.lab import Lab
+from eosin.core.learner import Learner
+from eosin.parts.backbones.encoder import Encoder, pretrained_from
+from eosin.parts.cams import Averaged
+from eosin.parts.losses.cross_entropy import PixelCrossEntropy
+from eosin.parts.losses.soft_margin import SoftMargin, balancing
+from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.highest import HighestMean
+from eosin.parts.segmenters import NETS, Net, Segmenter
+
+L = TypeVar("L", bound=Learner)
+ALIKE: Callable[[], nn.Module] = partial(PixelCrossEntropy)  # all pixels weigh the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +65,80 @@ class Method(BaseModel):
     @abstractmethod
     def plan(self, lab: Lab) -> Trained:
         """The paper's algorithm, step by step; returns what is deployed."""
+
+
+class FirstStage(BaseModel):
+    """Options of a tag classifier whose class maps become pseudo masks, for methods to derive from."""
+
+    encoder: str = "resnet18"
+    tap: int = Field(default=4, ge=0)
+    stem_pool: bool = True
+    output_stride: Literal[8, 16, 32] = 32
+    pretrained: str = "none"
+    scale: float = Field(default=1.0, gt=0, le=4)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    pool: Literal["gap", "highest"] = "gap"
+    share: float = Field(default=0.1, gt=0, le=1)
+    positive: Literal["none", "balanced"] = "none"
+    map_scales: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    map_views: Literal[1, 2, 4, 8] = 1
+    merge: bool = True
+    band: float = Field(default=0.0, ge=0, lt=1)
+
+    def classifier(self, lab: Lab, kind: Callable[..., L], *finer: int, **settings: Any) -> partial[L]:
+        """What builds the classifier: a learner of ``kind`` with these options and ``settings``.
+
+        Args:
+            lab: whose classes and tag counts it is built for.
+            kind: takes what ``CamClassifier`` takes.
+            finer: taps below the classifier's own that its encoder shows, too.
+            settings: what else ``kind`` takes.
+        """
+        pretrained = pretrained_from(self.pretrained)
+        taps = (*finer, self.tap)
+        pool: Callable[[], nn.Module] = partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share)
+        positive = balancing(lab.tag_counts) if self.positive == "balanced" else None
+        return partial(
+            kind,
+            classes=len(lab.classes),
+            encoder=partial(Encoder, self.encoder, taps, self.output_stride, self.stem_pool, pretrained),
+            pool=pool,
+            loss=partial(SoftMargin, positive=positive),
+            scale=self.scale,
+            dropout=self.dropout,
+            **settings,
+        )
+
+    def averaged(self) -> partial[Averaged]:
+        """What makes the maker of maps."""
+        return partial(Averaged, scales=self.map_scales, views=self.map_views)
+
+
+class SecondStage(BaseModel):
+    """Options of the segmenter that is trained on pseudo masks and deployed, for methods to derive from."""
+
+    seg_net: Net = "unet"
+    seg_encoder: str = "resnet18"
+    seg_depth: int = Field(default=5, ge=3, le=5)
+    seg_width: int = Field(default=16, ge=4)
+    seg_scale: float = Field(default=1.0, gt=0, le=4)
+    seg_pretrained: str = "none"
+
+    def segmenter(
+        self, lab: Lab, masks: MaskSet, name: str = "pseudo", loss: Callable[[], nn.Module] = ALIKE
+    ) -> Trained:
+        """Train it.
+
+        Args:
+            lab: whose classes it is built for.
+            masks: what it learns.
+            name: what they are called.
+            loss: makes the pixel loss, ``(logits, mask)`` to a scalar.
+        """
+        pretrained = pretrained_from(self.seg_pretrained)
+        net = partial(
+            NETS[self.seg_net], len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained
+        )
+        return lab.fit(
+            "segmenter", partial(Segmenter, net=net, loss=loss, mask=name, scale=self.seg_scale), masks={name: masks}
+        )

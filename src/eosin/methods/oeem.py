@@ -15,16 +15,15 @@ from torch.nn import functional
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner
-from eosin.methods.method import Ingredient, Method
+from eosin.methods.method import ALIKE, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.cams import Averaged
 from eosin.parts.classifiers import CamClassifier, Features
-from eosin.parts.losses.cross_entropy import PixelCrossEntropy
 from eosin.parts.losses.plf import PLF
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pseudo import TagGatedArgmax
-from eosin.parts.segmenters import NETS, Net, Segmenter
+from eosin.parts.segmenters import Net
 
 
 class Joined(nn.Module):
@@ -60,7 +59,7 @@ class SignedArgmax(TagGatedArgmax):
         return self.maker(learner.maps, image)
 
 
-class Oeem(Method):
+class Oeem(SecondStage, Method):
     """Class maps of joined stages and several scales; pixels that are easy to learn weigh more in the segmenter.
 
     Idea:
@@ -101,15 +100,12 @@ class Oeem(Method):
     pretrained: str = "none"
     scale: float = Field(default=1.0, gt=0, le=4)
     map_scales: tuple[PositiveFloat, ...] = Field(default=(1.0, 1.25, 1.5, 1.75, 2.0), min_length=1)
-    map_views: Literal[1, 4, 8] = 1
+    map_views: Literal[1, 2, 4, 8] = 1
     merge: bool = True
     seg_loss: Literal["oeem", "ce"] = "oeem"
     seg_net: Net = "pspnet"
-    seg_encoder: str = "resnet18"
     seg_depth: int = Field(default=3, ge=3, le=5)
     seg_width: int = Field(default=512, ge=4)
-    seg_scale: float = Field(default=1.0, gt=0, le=4)
-    seg_pretrained: str = "none"
 
     @field_validator("taps")
     @classmethod
@@ -135,18 +131,5 @@ class Oeem(Method):
         )
         maker = partial(Averaged, scales=self.map_scales, views=self.map_views)
         pseudo = lab.label("pseudo", classifier, partial(SignedArgmax, maker=maker, merge=self.merge))
-        net = partial(
-            NETS[self.seg_net],
-            len(lab.classes),
-            self.seg_encoder,
-            self.seg_depth,
-            self.seg_width,
-            pretrained_from(self.seg_pretrained),
-        )
-        easy: Callable[[], nn.Module] = partial(PLF, confidence=False)
-        loss = easy if self.seg_loss == "oeem" else partial(PixelCrossEntropy)
-        return lab.fit(
-            "segmenter",
-            partial(Segmenter, net=net, loss=loss, mask="pseudo", scale=self.seg_scale),
-            masks={"pseudo": pseudo},
-        )
+        loss = partial(PLF, confidence=False) if self.seg_loss == "oeem" else ALIKE
+        return self.segmenter(lab, pseudo, loss=loss)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar, Literal
-
-from pydantic import Field
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import Ingredient, Method
-from eosin.parts.losses.cross_entropy import PixelCrossEntropy
-from eosin.parts.segmenters import Segmenter, UNet
+from eosin.methods.method import Ingredient, Method, SecondStage
 
 
-class Supervised(Method):
+class Supervised(SecondStage, Method):
     """A segmenter trained on true masks.
 
     Idea:
@@ -37,17 +32,6 @@ class Supervised(Method):
     steps: ClassVar[tuple[str, ...]] = ("segmenter",)
     ingredients: ClassVar[tuple[Ingredient, ...]] = ()
 
-    seg_encoder: str = "resnet18"
-    seg_depth: int = Field(default=5, ge=3, le=5)
-    seg_width: int = Field(default=16, ge=4)
-    seg_scale: float = Field(default=1.0, gt=0, le=4)
-    seg_pretrained: Literal["none", "imagenet"] = "none"
-
     def plan(self, lab: Lab) -> Trained:
         """One fit on the truth of the training split."""
-        net = partial(UNet, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, self.seg_pretrained)
-        return lab.fit(
-            "segmenter",
-            partial(Segmenter, net=net, loss=partial(PixelCrossEntropy), mask="truth", scale=self.seg_scale),
-            masks={"truth": lab.truth()},
-        )
+        return self.segmenter(lab, lab.truth(), "truth")
