@@ -70,11 +70,11 @@ def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
         return _mit(name, taps, output_stride)
     if not timm.is_model(name):
         raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, [*timm.list_models(), *MITS])}")
-    if is_model_in_modules(name, "vgg"):
+    if is_model_in_modules(name, ("vgg",)):
         return _vgg(name, taps, output_stride)
     if is_model_in_modules(name, ("vision_transformer", "deit")):
         found = _vit(name, taps)
-    elif is_model_in_modules(name, "swin_transformer"):
+    elif is_model_in_modules(name, ("swin_transformer",)):
         found = _swin(name, taps)
     else:
         return _timm(name, taps, {} if output_stride == 32 else {"output_stride": output_stride})
@@ -93,7 +93,7 @@ def undilated(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
         WrongUse: for any other network.
     """
     refused = f"encoder {name!r} is no plain ResNet, so its strides cannot be taken away; let it dilate"
-    if not is_model_in_modules(name, "resnet"):
+    if not is_model_in_modules(name, ("resnet",)):
         raise WrongUse(refused)
     found = cut(name, taps, 32)
     late = [f"layer{stage}" for stage in (2, 3, 4) if 2 ** (stage + 1) > output_stride]
