@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from eosin.core.errors import WrongUse
 from eosin.core.learner import Learner
+from eosin.core.processor import has_bf16
 from eosin.core.values import Batch
 from eosin.engine.team import Team
 
@@ -124,18 +125,7 @@ def open_team() -> Team:
 def _bf16_gains(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    flags = cpu_flags()
-    return device == "cpu" and bool({"amx_bf16", "avx512_bf16"} & flags)
-
-
-def cpu_flags() -> frozenset[str]:
-    """The processor's feature flags where the system tells them, else none."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            line = next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return frozenset()
-    return frozenset(line.partition(":")[2].split())
+    return device == "cpu" and has_bf16()
 
 
 def workers(items: int) -> int:
