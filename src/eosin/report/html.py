@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from eosin.core.artifact import write_text
-from eosin.report import datacard, doubts, gallery, outlines, scoring, sections
+from eosin.report import datacard, doubts, gallery, modelcard, outlines, scoring, sections
 from eosin.report.markup import Safe, el, join, stylesheet
 from eosin.report.reading import Record, read_run
 
@@ -22,6 +22,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Record], Safe]], ...] = (
     ("gallery", "Predictions", gallery.predictions),
     ("curves", "Learning curves", sections.curves),
     ("data", "Data", datacard.data_card),
+    ("model", "Model", modelcard.model_card),
     ("time", "Time", sections.timing),
     ("provenance", "Provenance", sections.provenance),
     ("recipe", "Recipe", sections.recipe),

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from eosin.core.artifact import read_json
-from eosin.core.classes import Classes, Colour
+from eosin.core.classes import Colour
 from eosin.core.errors import EosinError
 from eosin.data.dataset import Dataset
+from eosin.predictor.spec import CARD, Card
 
 Entry = Mapping[str, Any]
 
@@ -71,6 +72,7 @@ class Record:
         scores: entries of ``scores.json``, empty where absent.
         provenance: of ``provenance.json``, empty where absent.
         suspects: of ``suspects/suspects.json``, empty where absent.
+        card: of the model folder, if there is one.
         dataset: the data set, if its folder can still be opened.
         dataset_note: why it cannot, or how it differs from what the run saw; empty if all is well.
         tissues: class names and colours in mask order.
@@ -83,6 +85,7 @@ class Record:
     scores: Sequence[Entry]
     provenance: Entry
     suspects: Entry
+    card: Card | None
     dataset: Dataset | None
     dataset_note: str
     tissues: Sequence[tuple[str, Colour]]
@@ -182,6 +185,7 @@ def read_run(run: Path) -> Record:
     provenance = mapping(_json(run / "provenance.json"))
     scores = _json(run / "scores.json") or []
     dataset, remark = _dataset(mapping(provenance.get("dataset")))
+    card = Card.read(run / "model") if (run / "model" / CARD).exists() else None
     return Record(
         folder=run,
         recipe=recipe,
@@ -190,9 +194,10 @@ def read_run(run: Path) -> Record:
         scores=scores,
         provenance=provenance,
         suspects=mapping(_json(run / "suspects" / "suspects.json")),
+        card=card,
         dataset=dataset,
         dataset_note=remark,
-        tissues=_tissues(run, dataset, scores),
+        tissues=_tissues(card, dataset, scores),
     )
 
 
@@ -250,15 +255,13 @@ def _dataset(said: Entry) -> tuple[Dataset | None, str]:
     return dataset, ""
 
 
-def _tissues(run: Path, dataset: Dataset | None, scores: Sequence[Entry]) -> list[tuple[str, Colour]]:
+def _tissues(card: Card | None, dataset: Dataset | None, scores: Sequence[Entry]) -> list[tuple[str, Colour]]:
     """The classes that were scored, coloured as the model card or else the data set says."""
     known: dict[str, Colour] = {}
     if dataset is not None:
         known |= zip(dataset.classes.names, dataset.classes.colours, strict=True)
-    card = mapping(_json(run / "model" / "card.json"))
-    if "classes" in card:
-        classes = Classes.model_validate(card["classes"])
-        known |= zip(classes.names, classes.colours, strict=True)
+    if card is not None:
+        known |= zip(card.classes.names, card.classes.colours, strict=True)
     names = map(str, scores[0]["classes"]) if scores else list(known)
     return [(name, known.get(name, COLOURS[k % len(COLOURS)])) for k, name in enumerate(names)]
 
