@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -28,10 +26,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from _page import commit, table, write
+from _page import commit, processor, table, write
 
 import eosin  # noqa: F401  (before segmentation_models_pytorch, which imports torchvision)
 from eosin.core.learner import Learner
+from eosin.core.processor import flags
 from eosin.core.progress import SILENT
 from eosin.core.values import Batch, Clock, FitSpec
 from eosin.data.dataset import Dataset
@@ -39,7 +38,7 @@ from eosin.data.module import Plan, WeakView, loader
 from eosin.data.phantom import CLASSES, PhantomSpec, draw_dataset
 from eosin.engine import loop
 from eosin.engine.checkpoint import COST, EVERY_S, Checkpoints
-from eosin.engine.device import cpu_flags, open_device, peak_memory_mb, workers
+from eosin.engine.device import open_device, peak_memory_mb, workers
 from eosin.engine.journal import Journal
 from eosin.engine.optim import optimizer
 from eosin.engine.weights import built
@@ -230,7 +229,7 @@ def loading(view: WeakView, rounds: int, folder: Path) -> Ratio:
 
 def precisions(rounds: int, quick: bool) -> Iterator[Ratio]:
     """Full steps in float32, bf16, and bf16 with channels last."""
-    amx = "amx_bf16" in cpu_flags()
+    amx = "amx_bf16" in flags()
     for name, build, side, size, bound in NETWORKS:
         arms, batch = (
             {form: Bare(build, *how) for form, how in FORMS.items()},
@@ -335,12 +334,9 @@ def checkpoints(view: WeakView, folder: Path) -> list[list[str]]:
 
 def circumstances(threads: int, loaders: int) -> str:
     """What it was measured on, as a sentence."""
-    told = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*: (.*)$", told.read_text() if told.exists() else "", re.MULTILINE)
-    cpu = model[1] if model else platform.processor() or platform.machine()
-    amx = "with AMX" if "amx_bf16" in cpu_flags() else "without AMX, so that no bound applies to bf16"
+    amx = "with AMX" if "amx_bf16" in flags() else "without AMX, so that no bound applies to bf16"
     device = open_device("auto")
-    where = f"Device {device.name}: {cpu}, {amx}; training in {device.precision}, torch threads {threads}"
+    where = f"Device {device.name}: {processor()}, {amx}; training in {device.precision}, torch threads {threads}"
     return f"{where}, loading processes {loaders}, torch {torch.__version__}, commit {commit()}."
 
 
