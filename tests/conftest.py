@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,9 @@ from typing import TypeVar
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# These tell their makers that they are imported, some from code that the fixture below does not reach.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What a machine may lack without a library being missing: CI counts every other skipped test as a failed one.

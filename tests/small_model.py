@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eosin.core.classes import Classes, Tissue
+from eosin.engine.export import tissue
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
 
@@ -81,4 +82,4 @@ def card(**changes: Any) -> Card:
 
 
 def model_folder(folder: Path, network: nn.Module | None = None, **changes: Any) -> Path:
-    return write_model(folder, network or SmallNet(), card(**changes))
+    return write_model(folder, network or SmallNet(), card(**changes), tissue(TILE))

@@ -30,8 +30,11 @@ def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert value["use"] == "research use only"
 
 
-def test_the_digest_depends_on_every_value() -> None:
+def test_the_digest_depends_on_every_value_but_on_further_forms() -> None:
     assert len({card().digest, card(margin=5).digest, card(files={"program.pt2": "a"}).digest}) == 3
+    parity = {"max_difference": 0, "argmax_agreement": 1}
+    more = card(exports={"onnx": {"files": {"model.onnx": "a"}, "parity": parity}})
+    assert more != card() and more.digest == card().digest
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,8 @@ def test_the_digest_depends_on_every_value() -> None:
         ({"selection": "test"}, "selection: "),
         ({"surprise": 1}, "surprise: "),
         ({"classes": {"tissues": []}}, "classes.tissues: "),
+        ({"exports": {"tensorrt": {}}}, "exports.tensorrt"),
+        ({"exports": {"onnx": {"files": {}, "parity": {}}}}, "exports.onnx.files: "),
     ],
 )
 def test_a_wrong_card_is_told_in_one_line(tmp_path: Path, changes: dict[str, Any], named: str) -> None:

@@ -19,17 +19,12 @@ import torch
 
 from eosin.core.errors import EosinError
 from eosin.predictor.predictor import Predictor
-from small_model import TILE, model_folder
+from small_model import TILE
 
 Members = dict[str, bytes]
 GRAPH = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"
 CONSTANTS = "data/constants/model_constants_config.json"
-
-
-@pytest.fixture(scope="module")
-def genuine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("genuine") / "model")
 
 
 class Payload:
@@ -133,9 +128,9 @@ ATTACKS = [
 ]
 
 
-def doctored(genuine: Path, folder: Path, attack: Callable[[Members, Path], None], place: Path) -> Path:
+def doctored(plain: Path, folder: Path, attack: Callable[[Members, Path], None], place: Path) -> Path:
     """A copy of the model with an attack in its program and a card that fits."""
-    shutil.copytree(genuine, folder)
+    shutil.copytree(plain, folder)
     program = folder / "program.pt2"
     with zipfile.ZipFile(program) as source:
         root = source.namelist()[0].partition("/")[0]
@@ -164,33 +159,33 @@ def refusal(folder: Path) -> str:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_an_attack_is_refused_and_does_not_run(
-    genuine: Path, tmp_path: Path, attack: Callable[[Members, Path], None]
+    plain: Path, tmp_path: Path, attack: Callable[[Members, Path], None]
 ) -> None:
     place = tmp_path / "ran"
-    line = refusal(doctored(genuine, tmp_path / "model", attack, place))
+    line = refusal(doctored(plain, tmp_path / "model", attack, place))
     assert "can run code" in line or "could run code" in line or "pickle" in line
     assert not place.exists()
 
 
 @pytest.mark.parametrize("attack", [sample_inputs, pickled_weight, size_formula, input_name])
 @pytest.mark.filterwarnings("ignore")
-def test_the_attacks_are_real(genuine: Path, tmp_path: Path, attack: Callable[[Members, Path], None]) -> None:
+def test_the_attacks_are_real(plain: Path, tmp_path: Path, attack: Callable[[Members, Path], None]) -> None:
     """Without our check they run: otherwise the test above would prove nothing."""
     place = tmp_path / "ran"
-    folder = doctored(genuine, tmp_path / "model", attack, place)
+    folder = doctored(plain, tmp_path / "model", attack, place)
     with contextlib.suppress(Exception):  # whatever torch says afterwards, the payload has run
         program = torch.export.load(folder / "program.pt2")
         program.module()(torch.zeros(1, TILE, TILE, 3, dtype=torch.uint8))
     assert place.exists()
 
 
-def test_the_untouched_copy_loads(genuine: Path, tmp_path: Path) -> None:
-    folder = doctored(genuine, tmp_path / "model", lambda members, place: None, tmp_path)
+def test_the_untouched_copy_loads(plain: Path, tmp_path: Path) -> None:
+    folder = doctored(plain, tmp_path / "model", lambda members, place: None, tmp_path)
     assert Predictor.load(folder)(torch.zeros(1, TILE, TILE, 3, dtype=torch.uint8)).shape == (1, 3, TILE, TILE)
 
 
-def test_a_changed_byte_is_refused(genuine: Path, tmp_path: Path) -> None:
-    shutil.copytree(genuine, tmp_path / "model")
+def test_a_changed_byte_is_refused(plain: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain, tmp_path / "model")
     program = tmp_path / "model" / "program.pt2"
     data = bytearray(program.read_bytes())
     data[len(data) // 2] ^= 1
@@ -198,31 +193,31 @@ def test_a_changed_byte_is_refused(genuine: Path, tmp_path: Path) -> None:
     assert "SHA-256" in refusal(tmp_path / "model")
 
 
-def test_a_missing_program_is_told(genuine: Path, tmp_path: Path) -> None:
-    shutil.copytree(genuine, tmp_path / "model")
+def test_a_missing_program_is_told(plain: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain, tmp_path / "model")
     (tmp_path / "model" / "program.pt2").unlink()
     assert "no such file" in refusal(tmp_path / "model")
 
 
-def test_a_program_that_the_card_does_not_list_is_told(genuine: Path, tmp_path: Path) -> None:
-    shutil.copytree(genuine, tmp_path / "model")
-    card = json.loads((genuine / "card.json").read_text()) | {"files": {}}
+def test_a_program_that_the_card_does_not_list_is_told(plain: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain, tmp_path / "model")
+    card = json.loads((plain / "card.json").read_text()) | {"files": {}}
     (tmp_path / "model" / "card.json").write_text(json.dumps(card))
     assert "not listed" in refusal(tmp_path / "model")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + b"\0" * 18])
-def test_what_is_no_program_is_told(genuine: Path, tmp_path: Path, content: bytes) -> None:
-    shutil.copytree(genuine, tmp_path / "model")
+def test_what_is_no_program_is_told(plain: Path, tmp_path: Path, content: bytes) -> None:
+    shutil.copytree(plain, tmp_path / "model")
     (tmp_path / "model" / "program.pt2").write_bytes(content)
     signed(tmp_path / "model")
     assert "program.pt2" in refusal(tmp_path / "model")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_doubled_member_is_refused(genuine: Path, tmp_path: Path) -> None:
+def test_a_doubled_member_is_refused(plain: Path, tmp_path: Path) -> None:
     """Two readers may disagree on which of the two counts."""
-    shutil.copytree(genuine, tmp_path / "model")
+    shutil.copytree(plain, tmp_path / "model")
     with zipfile.ZipFile(tmp_path / "model" / "program.pt2", "a") as target:
         name = next(n for n in target.namelist() if n.endswith(GRAPH))
         target.writestr(name, target.read(name))
@@ -230,8 +225,8 @@ def test_a_doubled_member_is_refused(genuine: Path, tmp_path: Path) -> None:
     assert "doubled" in refusal(tmp_path / "model")
 
 
-def test_a_deep_graph_is_refused(genuine: Path, tmp_path: Path) -> None:
+def test_a_deep_graph_is_refused(plain: Path, tmp_path: Path) -> None:
     def deep(members: Members, place: Path) -> None:
         members[GRAPH] = b"[" * 100_000 + b"]" * 100_000
 
-    assert "not the JSON" in refusal(doctored(genuine, tmp_path / "model", deep, tmp_path))
+    assert "not the JSON" in refusal(doctored(plain, tmp_path / "model", deep, tmp_path))

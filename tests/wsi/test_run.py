@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from PIL import Image
 
 from eosin.core.errors import EosinError, WrongUse
 from eosin.predictor.predictor import Predictor
-from eosin.wsi.run import class_map, predict_images
+from eosin.predictor.spec import Precision
+from eosin.wsi.run import _most_probable, class_map, predict_images
 from oracles.tiling import blended
 from small_model import CLASSES, TILE, Brightness, model_folder
 
@@ -44,6 +46,10 @@ def read(folder: Path) -> dict[str, object]:
     return value
 
 
+def predicted(model: Path, sources: list[Path], out: Path, precision: Precision = "fp32", **settings: Any) -> list:
+    return predict_images(Predictor.load(model, precision), sources, out, **settings)
+
+
 def states(outcomes: list) -> list[str]:
     return [outcome.state for outcome in outcomes]
 
@@ -51,7 +57,7 @@ def states(outcomes: list) -> list[str]:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 90), (77, 1), (20, 100), (TILE, TILE), (33, 31), (130, 65)])
 def test_any_size_gets_a_map_of_its_size(brightness: Path, tmp_path: Path, height: int, width: int) -> None:
     source = image(tmp_path / "x.png", height, width)
-    (outcome,) = predict_images(brightness, [source], tmp_path / "out", batch=3)
+    (outcome,) = predicted(brightness, [source], tmp_path / "out", batch=3)
     assert outcome.state == "done" and outcome.folder == tmp_path / "out" / "x"
     with Image.open(outcome.folder / "classes.png") as written:
         assert written.mode == "P" and written.size == (width, height)
@@ -59,6 +65,13 @@ def test_any_size_gets_a_map_of_its_size(brightness: Path, tmp_path: Path, heigh
         found = np.array(written)
     grey = pixels(height, width).astype(float).mean(2) / 255
     np.testing.assert_array_equal(found, np.argmin([grey, abs(grey - 0.5), 1 - grey], axis=0))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7])
+def test_the_most_probable_class_is_the_first_of_equals(classes: int) -> None:
+    coarse = torch.randint(0, 3, (classes, 40, 50), generator=torch.Generator().manual_seed(0)) / 2  # many ties
+    np.testing.assert_array_equal(_most_probable(coarse), coarse.numpy().argmax(0))
+    assert _most_probable(coarse).dtype == torch.uint8
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 61), (TILE, 100)])
@@ -82,7 +95,7 @@ def test_result_json_says_what_was_found(brightness: Path, tmp_path: Path) -> No
     flat = np.zeros((30, 100, 3), np.uint8)
     flat[:, 75:] = 255
     Image.fromarray(flat).save(tmp_path / "flat.png")
-    (outcome,) = predict_images(brightness, [tmp_path / "flat.png"], tmp_path / "out")
+    (outcome,) = predicted(brightness, [tmp_path / "flat.png"], tmp_path / "out")
     found = read(outcome.folder)
     assert found["classes"] == {
         "tumour": {"pixels": 2250, "fraction": 0.75, "mm2": pytest.approx(2250 * 0.25e-6)},
@@ -91,6 +104,8 @@ def test_result_json_says_what_was_found(brightness: Path, tmp_path: Path) -> No
     }
     assert (found["height"], found["width"], found["tile"], found["margin"]) == (30, 100, TILE, 4)
     assert found["model"] == Predictor.load(brightness).card.digest
+    assert (found["runtime"], found["precision"]) == ("torch", "fp32")
+    assert found["files"] == Predictor.load(brightness).files
     assert found["mpp_from"] == "model" and found["use"] == "research use only"
     assert found["bytes"] == (tmp_path / "flat.png").stat().st_size
 
@@ -98,19 +113,19 @@ def test_result_json_says_what_was_found(brightness: Path, tmp_path: Path) -> No
 def test_finished_images_are_skipped_until_something_changes(model: Path, brightness: Path, tmp_path: Path) -> None:
     sources = [image(tmp_path / f"{name}.png") for name in "ab"]
     out = tmp_path / "out"
-    assert states(predict_images(model, sources, out)) == ["done", "done"]
+    assert states(predicted(model, sources, out)) == ["done", "done"]
     before = (out / "a" / "classes.png").stat().st_mtime_ns
-    again = predict_images(model, sources, out)
+    again = predicted(model, sources, out)
     assert states(again) == ["skipped", "skipped"] and "finished before" in again[0].reason
     assert (out / "a" / "classes.png").stat().st_mtime_ns == before
     os.utime(sources[0], ns=(1, 1))
-    assert states(predict_images(model, sources, out)) == ["done", "skipped"]
+    assert states(predicted(model, sources, out)) == ["done", "skipped"]
     (out / "b" / "overlay.png").unlink()
-    assert states(predict_images(model, sources, out)) == ["skipped", "done"]
+    assert states(predicted(model, sources, out)) == ["skipped", "done"]
     (out / "b" / "result.json").write_text("{")
-    assert states(predict_images(model, sources, out)) == ["skipped", "done"]
-    assert states(predict_images(model, sources, out, precision="bf16")) == ["done", "done"]
-    assert states(predict_images(brightness, sources, out)) == ["done", "done"]
+    assert states(predicted(model, sources, out)) == ["skipped", "done"]
+    assert states(predicted(model, sources, out, precision="bf16")) == ["done", "done"]
+    assert states(predicted(brightness, sources, out)) == ["done", "done"]
 
 
 def test_one_bad_image_is_told_and_the_others_go_on(model: Path, tmp_path: Path) -> None:
@@ -120,19 +135,19 @@ def test_one_bad_image_is_told_and_the_others_go_on(model: Path, tmp_path: Path)
     sources.append(tmp_path / "alpha.png")
     Image.new("RGBA", (40, 40)).save(sources[4])
     sources.append(tmp_path / "z.png")
-    outcomes = predict_images(model, sources, tmp_path / "out")
+    outcomes = predicted(model, sources, tmp_path / "out")
     assert states(outcomes) == ["done", "failed", "failed", "failed", "failed", "done"]
     for outcome in outcomes[1:5]:
         assert str(outcome.source) in outcome.reason and "\n" not in outcome.reason
         assert not outcome.folder.exists()
-    assert states(predict_images(model, sources, tmp_path / "out")) == ["skipped", *["failed"] * 4, "skipped"]
+    assert states(predicted(model, sources, tmp_path / "out")) == ["skipped", *["failed"] * 4, "skipped"]
 
 
 def test_what_cannot_be_written_is_told(model: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").write_text("in the way")
     sources = [image(tmp_path / "a.png"), image(tmp_path / "b.png")]
-    assert states(predict_images(model, sources, tmp_path / "out")) == ["failed", "done"]
+    assert states(predicted(model, sources, tmp_path / "out")) == ["failed", "done"]
 
 
 def test_folders_are_expanded_and_files_taken_once(model: Path, tmp_path: Path) -> None:
@@ -142,13 +157,13 @@ def test_folders_are_expanded_and_files_taken_once(model: Path, tmp_path: Path) 
     (tmp_path / "in" / "notes.txt").write_text("x")
     (tmp_path / "in" / ".hidden.png").write_text("x")
     (tmp_path / "in" / "sub.png").mkdir()
-    outcomes = predict_images(model, [tmp_path / "in", tmp_path / "in" / "a.png"], tmp_path / "out")
+    outcomes = predicted(model, [tmp_path / "in", tmp_path / "in" / "a.png"], tmp_path / "out")
     assert [outcome.source.name for outcome in outcomes] == sorted(names)
     assert states(outcomes) == ["done"] * 6
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == list("abcdef")
     (tmp_path / "void").mkdir()
     with pytest.raises(EosinError, match="no image in this folder"):
-        predict_images(model, [tmp_path / "void"], tmp_path / "out")
+        predicted(model, [tmp_path / "void"], tmp_path / "out")
 
 
 def test_equal_names_do_not_overwrite_each_other(model: Path, tmp_path: Path) -> None:
@@ -157,17 +172,17 @@ def test_equal_names_do_not_overwrite_each_other(model: Path, tmp_path: Path) ->
         image(tmp_path / "q" / "X.tif", 30, 30),
         image(tmp_path / "y.png"),
     ]
-    outcomes = predict_images(model, sources, tmp_path / "out")
+    outcomes = predicted(model, sources, tmp_path / "out")
     first, second, third = (outcome.folder.name for outcome in outcomes)
     assert first.startswith("x-") and second.startswith("X-") and third == "y"
     assert read(outcomes[0].folder)["height"] == 20 and read(outcomes[1].folder)["height"] == 30
-    reverse = predict_images(model, sources[::-1], tmp_path / "out")
+    reverse = predicted(model, sources[::-1], tmp_path / "out")
     assert states(reverse) == ["skipped"] * 3
     assert [outcome.folder.name for outcome in reverse] == [third, second, first]
 
 
 def test_a_name_cannot_leave_the_folder(model: Path, tmp_path: Path) -> None:
-    (outcome,) = predict_images(model, [image(tmp_path / "in" / "...png")], tmp_path / "out")
+    (outcome,) = predicted(model, [image(tmp_path / "in" / "...png")], tmp_path / "out")
     assert outcome.folder == tmp_path / "out" / "image"
 
 
@@ -176,9 +191,7 @@ def test_progress_counts_tiles_and_ends_at_the_total(model: Path, tmp_path: Path
     seen: list[tuple[int, int]] = []
     for _ in range(2):
         seen.clear()
-        predict_images(
-            model, sources, tmp_path / "out", batch=4, progress=lambda done, total: seen.append((done, total))
-        )
+        predicted(model, sources, tmp_path / "out", batch=4, progress=lambda done, total: seen.append((done, total)))
         assert seen[-1] == (11, 11)
         assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen == [(9, 11), (10, 11), (11, 11)]
@@ -186,4 +199,4 @@ def test_progress_counts_tiles_and_ends_at_the_total(model: Path, tmp_path: Path
 
 def test_no_batch_is_wrong_use(model: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="batch of 0"):
-        predict_images(model, [], tmp_path, batch=0)
+        predicted(model, [], tmp_path, batch=0)

@@ -9,7 +9,7 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,6 +50,32 @@ class What(StrEnum):
     protocols = "protocols"
     parts = "parts"
     weights = "weights"
+
+
+class To(StrEnum):
+    """What a model can be exported to."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    wsinfer = "wsinfer"
+
+
+class RunBy(StrEnum):
+    """What a model can be run by."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+    onnx = "onnx"
+
+
+class In(StrEnum):
+    """What it can compute in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 @app.callback()
@@ -168,11 +194,15 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     batch: Annotated[int, typer.Option(min=1, help="Tiles at a time.")] = 16,
+    runtime: Annotated[RunBy, typer.Option(help="What runs the model.")] = RunBy.auto,
+    precision: Annotated[In, typer.Option(help="What it computes in.")] = In.auto,
     as_json: Json = False,
 ) -> None:
     """Segment images of any size: class PNG, overlay with legend, areas."""
     State.json = as_json
-    outcomes = shown(lambda progress: verbs.predict(model, images, out, batch, progress=progress))
+    outcomes = shown(
+        lambda progress: verbs.predict(model, images, out, batch, runtime.value, precision.value, progress=progress)
+    )
     rows = [{"image": str(o.source), "state": o.state, "reason": o.reason, "folder": str(o.folder)} for o in outcomes]
     print_(
         rows,
@@ -182,6 +212,32 @@ def predict(
     )
     if any(o.state == "failed" for o in outcomes):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run or a model folder.")],
+    to: Annotated[To, typer.Option(help="What to write.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for it; by default the model folder.")] = None,
+    int8: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="For openvino: 8 bits, calibrated on this data set.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model in another form, compared with the model on drawn tissue: ONNX, OpenVINO, WSInfer."""
+    State.json = as_json
+    made = shown(lambda progress: verbs.export(source, to.value, out, int8, progress=progress))
+    print_(made, lambda: _exported(made))
+
+
+def _exported(made: dict[str, Any]) -> str:
+    """What was written, how near it is to the model, and whose terms forbid more than research."""
+    agreement = (
+        f"differs by {made['max_difference']:.2g} at most, agrees in {made['argmax_agreement']:.2%} of the classes"
+    )
+    origin = f" ({made['made_with']})" if made["made_with"] else ""
+    lines = [f"{made['folder']}: {', '.join(made['files'])}", f"{made['form']}{origin}: {agreement}"]
+    return "\n".join([*lines, *(f"research only: {line}" for line in made["research_only"]), "(for research use only)"])
 
 
 @app.command()

@@ -24,7 +24,7 @@ from eosin.data.dataset import Items
 from eosin.data.module import WeakView, item_side
 from eosin.engine.device import open_device, peak_memory_mb
 from eosin.engine.evaluate import Tiling, of_learner, score_tags
-from eosin.engine.export import Exported
+from eosin.engine.export import Exported, tissue
 from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
 from eosin.engine.label import draw_masks
@@ -253,7 +253,8 @@ class EngineLab:
         )
 
         def work(folder: Path) -> dict[str, Any]:
-            written = write_model(folder / "written", Exported(load(self._builds[source.name], source)), card)
+            exported = Exported(load(self._builds[source.name], source))
+            written = write_model(folder / "written", exported, card, tissue(card.tile))
             for path in written.iterdir():
                 path.rename(folder / path.name)
             written.rmdir()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eosin.core.artifact import read_json, write_text
+from eosin.core.artifact import read_json, write_bytes
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError
 from eosin.core.values import Selection
@@ -17,9 +19,23 @@ from eosin.core.values import Selection
 CARD = "card.json"
 PROGRAM = "program.pt2"
 
+Runtime = Literal["torch", "onnx", "openvino"]
+"""What runs a model."""
+
+Precision = Literal["fp32", "bf16", "int8"]
+"""What it computes in."""
+
+Form = Literal["onnx", "openvino", "openvino-int8", "wsinfer"]
+"""What a model is stored as beside its program."""
+
+
+_RESTRICTED = re.compile(
+    r"research|academic|evaluation|\bnon-?\s?commercial|\b(no|not for) commercial|\bNC\b", re.IGNORECASE
+)
+
 
 class Parity(BaseModel):
-    """How far the stored program is from the network it was made of, on tiles of noise in batches of 1 and 5.
+    """How far one form of a model is from another, over tiles in batches of 1 and of 5.
 
     Attributes:
         max_difference: largest difference of a probability.
@@ -30,6 +46,25 @@ class Parity(BaseModel):
 
     max_difference: float = Field(ge=0)
     argmax_agreement: float = Field(ge=0, le=1)
+
+
+class Export(BaseModel):
+    """A model in another form than its program.
+
+    Attributes:
+        files: SHA-256 (hex) of each file, by its path in the folder.
+        parity: against the program, on drawn tissue and noise; for ``wsinfer``, of the probabilities of tags, where
+            the more probable of present and absent counts as the class; for ``openvino-int8``, on images that it was
+            not calibrated on.
+        made_with: for ``wsinfer`` the trained step that answers, for ``openvino-int8`` the data it was calibrated on
+            and their terms.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: dict[str, str] = Field(min_length=1)
+    parity: Parity
+    made_with: str | None = None
 
 
 class Card(BaseModel):
@@ -50,8 +85,10 @@ class Card(BaseModel):
         licences: of the data and of the weights the training began with.
         eosin: version that wrote the model.
         use: always "research use only".
-        files: SHA-256 (hex) of each file beside the card.
-        parity: filled when the model is written.
+        files: SHA-256 (hex) of the program, by its name. A folder that holds other forms alone names it all the same:
+            it is what they were made from.
+        parity: of the program against the network, filled when the model is written.
+        exports: the other forms, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -72,6 +109,7 @@ class Card(BaseModel):
     use: Literal["research use only"] = "research use only"
     files: dict[str, str] = {}
     parity: Parity | None = None
+    exports: dict[Form, Export] = {}
 
     @model_validator(mode="after")
     def _overlap(self) -> Card:
@@ -81,16 +119,12 @@ class Card(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the card, and through ``files`` of the whole model."""
-        return hashlib.sha256(self._text().encode()).hexdigest()
-
-    def _text(self) -> str:
-        value = self.model_dump(mode="json", by_alias=True)
-        return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        """SHA-256 (hex) of the card, and through ``files`` of the program; further forms do not change it."""
+        return hashlib.sha256(_text(self.model_dump(mode="json", by_alias=True, exclude={"exports"}))).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write ``card.json`` into ``folder``."""
-        write_text(folder / CARD, self._text())
+        write_bytes(folder / CARD, _text(self.model_dump(mode="json", by_alias=True)))
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -112,3 +146,15 @@ class Card(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the card"
             raise EosinError(f"{path}: {where}: {first['msg']}; export the model again") from None
+
+
+def restricted(licences: Iterable[str]) -> list[str]:
+    """Those lines of a card's ``licences`` that say that they allow research only, or no commercial use.
+
+    Names stand before the colon of a line and do not count.
+    """
+    return [line for line in licences if _RESTRICTED.search(line.partition(": ")[2] or line)]
+
+
+def _text(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

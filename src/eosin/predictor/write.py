@@ -14,14 +14,12 @@ from eosin.core.artifact import atomic_folder
 from eosin.core.errors import EosinError
 from eosin.core.fingerprint import file_digest
 from eosin.predictor.archive import Unsafe, read_program
-from eosin.predictor.predictor import Predictor
-from eosin.predictor.spec import PROGRAM, Card, Parity
-
-MOST_DIFFERENCE = 1e-4
-LEAST_AGREEMENT = 0.999
+from eosin.predictor.parity import near, noise, parity
+from eosin.predictor.runtimes.torch import runner
+from eosin.predictor.spec import PROGRAM, Card
 
 
-def write_model(folder: Path, module: nn.Module, card: Card) -> Path:
+def write_model(folder: Path, module: nn.Module, card: Card, tissue: Tensor) -> Path:
     """Export a network into a model folder.
 
     Args:
@@ -29,13 +27,15 @@ def write_model(folder: Path, module: nn.Module, card: Card) -> Path:
         module: from uint8 ``[B, tile, tile, 3]`` to float32 probabilities ``[B, C, tile, tile]``; it is copied and not
             changed.
         card: without ``files`` and ``parity``, which are filled here.
+        tissue: tiles that look like what the model is for, uint8 ``[5, tile, tile, 3]``; parity is measured on them,
+            and on noise.
 
     Returns:
         ``folder``.
 
     Raises:
         EosinError: if the stored program differs from the network by more than 1e-4 in a probability or in more than
-            0.1 % of the pixels' classes, on noise, or holds an operator that :class:`Predictor` would not load.
+            0.1 % of the pixels' classes, or holds an operator that :class:`Predictor` would not load.
     """
     network = copy.deepcopy(module).cpu().eval().requires_grad_(False)
     with atomic_folder(folder) as temporary:
@@ -47,15 +47,23 @@ def write_model(folder: Path, module: nn.Module, card: Card) -> Path:
             program = read_program(buffer.getvalue())
         except Unsafe as error:
             raise EosinError(f"{folder}: the network cannot be stored as data: {error}") from None
-        parity = _parity(network, Predictor(card, program), card)
-        if not (parity.max_difference <= MOST_DIFFERENCE and parity.argmax_agreement >= LEAST_AGREEMENT):
+        _check_shape(network, card)
+        measured = parity(network, runner(program, "fp32"), (tissue, noise(card.tile)))
+        if not near(measured):
             raise EosinError(
-                f"{folder}: the stored program differs from the network by {parity.max_difference:.2g} and agrees in"
-                f" {parity.argmax_agreement:.2%} of the pixels; does the network depend on the batch or on chance?"
+                f"{folder}: the stored program differs from the network by {measured.max_difference:.2g} and agrees in"
+                f" {measured.argmax_agreement:.2%} of the pixels; does the network depend on the batch or on chance?"
             )
-        update = {"files": {PROGRAM: file_digest(path)}, "parity": parity}
+        update = {"files": {PROGRAM: file_digest(path)}, "parity": measured}
         card.model_copy(update=update).write(temporary)
     return folder
+
+
+def _check_shape(network: nn.Module, card: Card) -> None:
+    with torch.inference_mode():
+        shape = list(network(noise(card.tile)[:1]).shape)
+    if shape != [1, len(card.classes), card.tile, card.tile]:
+        raise EosinError(f"the network gives {shape} for one tile of {card.tile} px and {len(card.classes)} classes")
 
 
 def _exported(network: nn.Module, tile: int) -> ExportedProgram:
@@ -74,20 +82,3 @@ def _exported(network: nn.Module, tile: int) -> ExportedProgram:
                 if node.target is torch.ops.aten._assert_tensor_metadata.default:
                     part.graph.erase_node(node)
     return program
-
-
-def _parity(network: nn.Module, predictor: Predictor, card: Card) -> Parity:
-    noise = torch.Generator().manual_seed(0)
-    difference, same, pixels = 0.0, 0, 0
-    for batch in (1, 5):
-        tiles = torch.randint(0, 256, (batch, card.tile, card.tile, 3), dtype=torch.uint8, generator=noise)
-        with torch.inference_mode():
-            expected: Tensor = network(tiles)
-        found = predictor(tiles)
-        wanted = (batch, len(card.classes), card.tile, card.tile)
-        if expected.shape != wanted or found.shape != wanted or not bool(expected.isfinite().all()):
-            raise EosinError(f"the network gives {list(expected.shape)} or not finite numbers for {list(tiles.shape)}")
-        difference = max(difference, float((found - expected).abs().max()))
-        same += int((found.argmax(1) == expected.argmax(1)).sum())
-        pixels += found[:, 0].numel()
-    return Parity(max_difference=difference, argmax_agreement=same / pixels)

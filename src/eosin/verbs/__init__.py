@@ -5,6 +5,7 @@
 
 from eosin.verbs.about import doctor, list_known
 from eosin.verbs.data import check_data, describe_data, import_data, split_data
+from eosin.verbs.export import export
 from eosin.verbs.models import predict, report, score
 from eosin.verbs.train import demo, run
 
@@ -13,6 +14,7 @@ __all__ = [
     "demo",
     "describe_data",
     "doctor",
+    "export",
     "import_data",
     "list_known",
     "predict",

@@ -27,11 +27,15 @@ def doctor() -> tuple[dict[str, str], list[str]]:
     device = open_device("auto")
     facts["device"] = f"{device.name}, {torch.get_num_threads()} threads"
     facts["precision"] = f"{device.precision} (what fit.precision = auto takes here)"
-    for extra, package in {"cpu": "openvino", "onnx": "onnxruntime", "ray": "ray"}.items():
-        try:
-            facts[f"extra {extra}"] = version(package)
-        except PackageNotFoundError:
-            facts[f"extra {extra}"] = "not installed"
+    extras = {"cpu": ("openvino", "nncf"), "onnx": ("onnx", "onnxscript", "onnxruntime"), "ray": ("ray",)}
+    for extra, packages in extras.items():
+        told = []
+        for package in packages:
+            try:
+                told.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                told.append(f"{package} not installed")
+        facts[f"extra {extra}"] = ", ".join(told)
     return facts, defects
 
 

@@ -15,7 +15,7 @@ from eosin.slides.image import png_bytes
 
 Array = np.ndarray
 
-LONGEST = 4096
+LONGEST = 2048
 """Longest side in pixels of an overlay; larger images are shown smaller, while the class map keeps every pixel."""
 
 _NARROWEST = 320

@@ -20,7 +20,7 @@ from torch import Tensor
 from eosin.core.artifact import write_json
 from eosin.core.errors import EosinError, WrongUse
 from eosin.core.tiling import bands, origins, stride
-from eosin.predictor.predictor import Precision, Predictor
+from eosin.predictor.predictor import Predictor
 from eosin.predictor.spec import Card
 from eosin.slides.image import image_size, read_rgb, write_mask
 from eosin.wsi.result import shares, write_overlay
@@ -33,7 +33,10 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one image: its file, the folder of its results, and one line of reason unless it was done."""
+    """What became of one image: its file, the folder of its results, and one line of reason unless it was done.
+
+    ``seconds`` pass from the beginning of its prediction to its last file.
+    """
 
     source: Path
     folder: Path
@@ -65,25 +68,23 @@ class _Meter:
 
 
 def predict_images(
-    model: Path,
+    predictor: Predictor,
     images: Sequence[Path],
     out: Path,
     *,
-    precision: Precision = "fp32",
     batch: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
     """Predict images of any size into ``out/<name>/``: ``classes.png``, ``overlay.png`` and ``result.json``.
 
-    The pixels are taken at the model's own scale. An image whose ``result.json`` is of the same model, precision and
-    file (size and time of change) is skipped.
+    The pixels are taken at the model's own scale. An image whose ``result.json`` is of the same model, runtime,
+    precision and file (size and time of change) is skipped.
 
     Args:
-        model: the model folder.
+        predictor: the model, in whatever runs it.
         images: files, or folders of which all images are taken.
         out: folder of the results. ``<name>`` is the file's name without its ending; where two files share it, a part
             of the digest of their place is added.
-        precision: see :meth:`Predictor.load`.
         batch: most tiles in one call of the model.
         progress: called with the tiles done and the tiles in all.
 
@@ -91,20 +92,23 @@ def predict_images(
         One outcome for each image, in the order of the inputs, folders sorted.
 
     Raises:
-        EosinError: if the model cannot be loaded or a named folder has no image; a bad image is an outcome.
+        EosinError: if a named folder has no image; a bad image is an outcome.
     """
     if batch < 1:
         raise WrongUse(f"a batch of {batch} tiles is none; choose at least 1")
-    predictor = Predictor.load(model, precision)
     jobs = [_job(source, folder, predictor) for source, folder in _named(_expanded(images), out)]
     meter = _Meter(sum(job.tiles for job in jobs), progress)
-    outcomes = []
-    with ThreadPoolExecutor(max_workers=1) as reader:
+    outcomes: list[Future[Outcome]] = []
+    # While an image is predicted, the next one is read and the one before is written.
+    with ThreadPoolExecutor(max_workers=1) as reader, ThreadPoolExecutor(max_workers=1) as writer:
         for job, pixels in _ahead(reader, jobs):
             begun = meter.done
-            outcomes.append(_outcome(job, pixels, predictor, batch, meter))
+            finish = _predicted(job, pixels, predictor, batch, meter)
+            if outcomes:
+                outcomes[-1].result()  # so that no more than one image waits to be written
+            outcomes.append(writer.submit(finish))
             meter.reach(begun + job.tiles)
-    return outcomes
+    return [outcome.result() for outcome in outcomes]
 
 
 def class_map(predictor: Predictor, image: Array, batch: int = 16, count: Callable[[int], None] | None = None) -> Array:
@@ -129,21 +133,43 @@ def class_map(predictor: Predictor, image: Array, batch: int = 16, count: Callab
     card = predictor.card
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     # Only the classes of a finished band are kept, so that the probabilities never take more than one row of tiles.
-    rows = [band.argmax(0).to(torch.uint8) for band in bands(predict, pixels, card.tile, card.margin, batch)]
+    rows = [_most_probable(band) for band in bands(predict, pixels, card.tile, card.margin, batch)]
     return torch.cat(rows).numpy()
 
 
-def _outcome(job: _Job, pixels: Future[Array] | None, predictor: Predictor, batch: int, meter: _Meter) -> Outcome:
+def _most_probable(band: Tensor) -> Tensor:
+    """uint8 ``[H, W]`` of float ``[C, H, W]``, of equals the first. ``argmax`` does the same in five times the time."""
+    best, index = band[0].clone(), torch.zeros(band.shape[1:], dtype=torch.uint8)
+    for number in range(1, len(band)):
+        index.masked_fill_(band[number] > best, number)
+        torch.maximum(best, band[number], out=best)
+    return index
+
+
+def _predicted(
+    job: _Job, pixels: Future[Array] | None, predictor: Predictor, batch: int, meter: _Meter
+) -> Callable[[], Outcome]:
+    """Predict an image; what is left to do gives its outcome."""
     if pixels is None:
-        return Outcome(job.source, job.folder, "skipped", "finished before, by the same model from the same file")
+        return lambda: Outcome(
+            job.source, job.folder, "skipped", "finished before, by the same model from the same file"
+        )
     begun = time.perf_counter()
     try:
         image = pixels.result()
-        mask = class_map(predictor, image, batch, lambda tiles: meter.reach(meter.done + tiles))
-        seconds = _write(job, image, mask, predictor.card, begun)
     except (EosinError, OSError) as error:
-        return Outcome(job.source, job.folder, "failed", " ".join(str(error).split()))
-    return Outcome(job.source, job.folder, "done", seconds=seconds)
+        line = " ".join(str(error).split())
+        return lambda: Outcome(job.source, job.folder, "failed", line)
+    mask = class_map(predictor, image, batch, lambda tiles: meter.reach(meter.done + tiles))
+
+    def finish() -> Outcome:
+        try:
+            seconds = _write(job, image, mask, predictor.card, begun)
+        except (EosinError, OSError) as error:
+            return Outcome(job.source, job.folder, "failed", " ".join(str(error).split()))
+        return Outcome(job.source, job.folder, "done", seconds=seconds)
+
+    return finish
 
 
 def _write(job: _Job, image: Array, mask: Array, card: Card, begun: float) -> float:
@@ -186,7 +212,9 @@ def _job(source: Path, folder: Path, predictor: Predictor) -> _Job:
         "bytes": state.st_size,
         "modified_ns": state.st_mtime_ns,
         "model": card.digest,
+        "runtime": predictor.runtime,
         "precision": predictor.precision,
+        "files": predictor.files,
     }
     tiles = len(origins(height, card.tile, step)) * len(origins(width, card.tile, step))
     return _Job(source, folder, tiles, identity)
