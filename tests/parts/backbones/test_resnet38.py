@@ -243,3 +243,19 @@ def test_the_entries_of_the_authors_file_are_found(shapes_only: ResNet38) -> Non
 @pytest.mark.parametrize("name", ["arg:linear1000_weight", "conv1a.weight", "b2_1.conv_branch2a.weight", "arg:fc_bias"])
 def test_other_entries_keep_their_names(name: str) -> None:
     assert torch_name(name) == name
+
+
+def test_attention_takes_the_slots_of_the_papers() -> None:
+    """After the last block of stages 4 and 5, and after b7, before bn7."""
+    with torch.device("meta"):
+        net = ResNet38((6,))
+        for tap in (4, 5, 6):
+            net.attend(tap, nn.Identity())
+        order: list[str] = []
+        for name in ("b4_5", "attention4", "b5", "b5_2", "attention5", "b6", "b7", "attention6", "bn7"):
+            net.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: order.append(name))
+        for block in (net.b5, net.b6):  # type: ignore[union-attr]
+            block.bn_branch2a.register_forward_pre_hook(lambda *_, block=block: order.append("norm"))
+        net(torch.empty(1, 3, 16, 16))
+    assert order == ["b4_5", "attention4", "norm", "b5", "b5_2", "attention5", "norm", "b6", "b7", "attention6", "bn7"]
+    assert [k for k in net.state_dict() if k.startswith("attention")] == []

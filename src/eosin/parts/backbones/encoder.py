@@ -72,6 +72,10 @@ class Encoder(nn.Module):
             MiT embeds patches at stride 1. ViT and Swin cannot: tap earlier. ``resnet38`` has 8 at most by itself.
         stem_pool: keep a ResNet's max-pool after the stem. Without it every level past the stem is twice as fine.
         pretrained: ``none``, ``imagenet`` (the library's own weights) or weights on disk.
+        attention: makes a module that keeps the shape of features of so many channels; None for none.
+        slots: the levels that one is put behind, so that they and all later ones see what it makes of them; of
+            ``resnet38`` before the norm that a tap ends in. They need not be taps. Its parameters are named
+            ``net.attention`` and the level.
 
     Shapes:
         ``[B, 3, H, W]`` to a list of ``[B, channels[i], about H / strides[i], about W / strides[i]]``, for any size:
@@ -79,7 +83,8 @@ class Encoder(nn.Module):
         only (ViT, Swin) or 32 pixels at least (MiT), the right and lower border is repeated, and maps are cut again.
 
     Raises:
-        WrongUse: for an unknown network, or a tap, an output stride or a max-pool that it does not have.
+        WrongUse: for an unknown network, or a tap, an output stride, a max-pool or a place for attention that it does
+            not have.
         EosinError: if weights cannot be had or do not match.
     """
 
@@ -90,12 +95,17 @@ class Encoder(nn.Module):
         output_stride: Literal[8, 16, 32] = 32,
         stem_pool: bool = True,
         pretrained: str | WeightFile = "none",
+        attention: Callable[[int], nn.Module] | None = None,
+        slots: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        made = self._cut(name, tuple(taps), output_stride)
+        taps = tuple(taps)
+        levels = taps if attention is None else _with_slots(name, taps, slots)
+        made = self._cut(name, levels, output_stride)
         self.net = made.net
-        self.channels: list[int] = made.channels
-        self.strides: list[int] = made.strides
+        self._shown = [levels.index(tap) for tap in taps]
+        self.channels: list[int] = [made.channels[at] for at in self._shown]
+        self.strides: list[int] = [made.strides[at] for at in self._shown]
         self._multiple, self._least, self._channels_last = made.multiple, made.least, made.last
         if isinstance(pretrained, WeightFile):
             pretrained.fill(made.body, made.whole, made.renamed)
@@ -108,6 +118,13 @@ class Encoder(nn.Module):
                 raise WrongUse(f"encoder {name!r} has no max-pool after its stem; leave stem_pool true")
             self.net.maxpool = nn.Identity()
             self.strides = [s if s == 2 else s // 2 for s in self.strides]
+        if attention is not None:
+            for slot in sorted({*slots}):
+                if made.attend is None:
+                    raise WrongUse(
+                        f"encoder {name!r} has no stages to put attention behind; take a ResNet, or no attention"
+                    )
+                made.attend(slot, attention(made.channels[levels.index(slot)]))
 
     def _cut(self, name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
         return cut(name, taps, output_stride)
@@ -122,8 +139,18 @@ class Encoder(nn.Module):
         return [f[..., : -(-height // s), : -(-width // s)] for f, s in zip(features, self.strides, strict=True)]
 
     def _features(self, image: Tensor) -> list[Tensor]:
-        features: list[Tensor] = self.net(image)
+        levels: list[Tensor] = self.net(image)
+        features = [levels[at] for at in self._shown]
         return [f.permute(0, 3, 1, 2).contiguous() for f in features] if self._channels_last else features
+
+
+def _with_slots(name: str, taps: tuple[int, ...], slots: Sequence[int]) -> tuple[int, ...]:
+    """All levels that are taps or slots, in rising order."""
+    if not taps or max(slots, default=0) > max(taps):
+        raise WrongUse(
+            f"encoder {name!r}: attention at {tuple(slots)} lies behind the last tap of {taps}, where none sees it"
+        )
+    return tuple(sorted({*taps, *slots}))
 
 
 class Undilated(Encoder):

@@ -15,7 +15,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models import is_model_in_modules
+from timm.models import FeatureListNet, is_model_in_modules
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +42,8 @@ class Cut:
         least: how long sides of an image must be.
         last: whether channels come last in its feature maps.
         renamed: gives entries of other releases the names and shapes of the body's.
+        attend: puts a module behind a level that is a tap, so that it and all later ones see what that module makes of
+            it; None where a network has no such place. It is for after the weights are loaded.
     """
 
     net: nn.Module
@@ -53,6 +55,7 @@ class Cut:
     least: int = 1
     last: bool = False
     renamed: Callable[[Named], Named] = dict
+    attend: Callable[[int, nn.Module], None] | None = None
 
 
 def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
@@ -65,7 +68,7 @@ def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
         raise WrongUse(f"encoder {name!r}: taps {taps} are not levels in rising order, e.g. (2, 3, 4)")
     if name == "resnet38":
         net = ResNet38(taps)
-        return Cut(net, net, partial(_named, ResNet38), net.channels, net.strides)
+        return Cut(net, net, partial(_named, ResNet38), net.channels, net.strides, attend=net.attend)
     if name in MITS:
         return _mit(name, taps, output_stride)
     if not timm.is_model(name):
@@ -143,7 +146,20 @@ def _timm(name: str, taps: tuple[int, ...], settings: Mapping[str, Any]) -> Cut:
         raise WrongUse(f"encoder {name!r} takes no output_stride {settings['output_stride']}; leave it at 32") from None
     info, whole = net.feature_info, partial(_named, partial(timm.create_model, name))
     last = getattr(net, "output_fmt", "NCHW") == "NHWC"
-    return Cut(net, getattr(net, "model", net), whole, info.channels(), info.reduction(), last=last)
+    attend = partial(_attend, net, taps) if isinstance(net, FeatureListNet) and not last else None
+    return Cut(net, getattr(net, "model", net), whole, info.channels(), info.reduction(), last=last, attend=attend)
+
+
+def _attend(net: FeatureListNet, taps: tuple[int, ...], level: int, module: nn.Module) -> None:
+    """Insert a module behind a level of a network that timm has as a chain of its children."""
+    children, shown = dict(net.items()), net.return_layers
+    stage = [name for name in children if name in shown][taps.index(level)]
+    net.clear()
+    for name, child in children.items():
+        net[name] = child
+        if name == stage:
+            net[f"attention{level}"] = module
+    shown[f"attention{level}"] = shown.pop(stage)
 
 
 def _vgg(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:

@@ -121,6 +121,7 @@ class ResNet38(nn.Module):
         self.channels = [_CHANNELS[tap] for tap in taps]
         self.strides = [_STRIDES[tap] for tap in taps]
         self.conv1a = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self._attended: list[int] = []
         self._blocks: list[tuple[str, int]] = []  # in order, each with the tap before it; 0 for none
         channels, last = 64, taps[-1]
         for stage, (blocks, middle, out, stride, dilation) in _PLAIN.items():
@@ -141,19 +142,30 @@ class ResNet38(nn.Module):
         self.add_module(name, block)
         self._blocks.append((name, tap))
 
+    def attend(self, tap: int, module: nn.Module) -> None:
+        """Put a module between the last block of a stage and the norm behind it, called ``attention`` and the tap."""
+        self.add_module(f"attention{tap}", module)
+        self._attended.append(tap)
+
     def forward(self, image: Tensor) -> list[Tensor]:
         """Activated features at the taps."""
         x: Tensor = self.conv1a(image)
         found = []
         for name, tap in self._blocks:
             block: Any = self.get_submodule(name)
+            x = self._seen(tap, x)
             active = block.activate(x)
             if tap in self.taps:
                 found.append(active)
             x = block(x, active)
         if 6 in self.taps:
-            found.append(F.relu(self.bn7(x), inplace=True))
+            found.append(F.relu(self.bn7(self._seen(6, x)), inplace=True))
         return found
+
+    def _seen(self, tap: int, x: Tensor) -> Tensor:
+        """The raw output of a stage as later ones see it."""
+        seen: Tensor = self.get_submodule(f"attention{tap}")(x) if tap in self._attended else x
+        return seen
 
 
 def torch_name(name: str) -> str:
