@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eosin.core.values import Batch, Clock
+from eosin.parts.attention.cca import CCA
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.classifiers import CamClassifier, ReactivatedClassifier
 from eosin.parts.losses.reactivation import Reactivation
@@ -261,3 +262,16 @@ def test_reactivated_losses_are_float32_under_autocast() -> None:
     for name, loss in net(batch, CLOCK).items():
         assert fast[name].dtype == torch.float32
         torch.testing.assert_close(fast[name], loss, rtol=0.05, atol=0.01)
+
+
+def test_gates_of_attention_learn_ten_times_as_fast_and_the_head_as_it_is_told() -> None:
+    encoder = partial(Encoder, "resnet18", (2,), attention=CCA, slots=(2,))
+    net = classifier(encoder=encoder, head_rate=7.0)
+    rates = {name: net.rate(name) for name, _ in net.named_parameters()}
+    assert {name for name, rate in rates.items() if rate == 10} == {
+        f"encoder.net.attention2.{i}.gate" for i in range(3)
+    }
+    assert {name for name, rate in rates.items() if rate == 7} == {"head.weight"}
+    assert {classifier().rate(name) for name in rates if not name.endswith("gate")} == {1.0}
+    (gates,) = (group for group in net.groups(0.1) if group["lr"] == pytest.approx(1.0))
+    assert len(gates["params"]) == 3 and gates["weight_decay"] == 0

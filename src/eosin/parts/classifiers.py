@@ -13,6 +13,9 @@ from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
 
+GATES = 10.0  # by what the learning rate of the gates of attention is multiplied (ARML spec, D1 row 3)
+
+
 class Features(Protocol):
     """An encoder: a module with ``channels`` and ``strides`` per tap."""
 
@@ -36,6 +39,8 @@ class CamClassifier(Learner):
             back into a logit for the loss; ``none``: signed maps are pooled as they are.
         scale: images are resized by this factor before the encoder.
         dropout: share of feature channels dropped before the 1x1 convolution.
+        head_rate: by what the learning rate of the 1x1 convolution is multiplied, 10 where the encoder is pretrained
+            and all are trained by SGD.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class CamClassifier(Learner):
         compete: Literal["softmax", "none"] = "none",
         scale: float = 1.0,
         dropout: float = 0.0,
+        head_rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.normalise = Normalise()
@@ -58,6 +64,13 @@ class CamClassifier(Learner):
         self.loss = loss()
         self.compete = compete
         self.scale = scale
+        self.head_rate = head_rate
+
+    def rate(self, name: str) -> float:
+        """The gates of attention begin at 0 and learn ten times as fast as all else; the head as it is told to."""
+        if name.endswith(".gate"):
+            return GATES
+        return self.head_rate if name.startswith("head.") else 1.0
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """Feature maps ``[B, D, h, w]`` at each tap of the encoder."""
