@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
-
 GATES = 10.0  # by what the learning rate of the gates of attention is multiplied (ARML spec, D1 row 3)
 
 
