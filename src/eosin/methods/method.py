@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import nn
@@ -14,6 +14,8 @@ from torch import nn
 from eosin.core.artifact import MaskSet, Trained
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner
+from eosin.parts.attention.cca import CCA
+from eosin.parts.attention.criss_cross import CrissCross, CrissCrossTwice
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.cams import Averaged
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
@@ -23,6 +25,12 @@ from eosin.parts.pooling.highest import HighestMean
 from eosin.parts.segmenters import NETS, Net, Segmenter
 
 L = TypeVar("L", bound=Learner)
+Attention = Literal["none", "criss-cross", "criss-cross-twice", "cca"]
+ATTENTIONS: Mapping[Attention, Callable[[int], nn.Module]] = {
+    "criss-cross": CrissCross,
+    "criss-cross-twice": CrissCrossTwice,
+    "cca": CCA,
+}
 ALIKE: Callable[[], nn.Module] = partial(PixelCrossEntropy)  # all pixels weigh the same
 
 
@@ -94,24 +102,43 @@ class FirstStage(BaseModel):
             finer: taps below the classifier's own that its encoder shows, too.
             settings: what else ``kind`` takes.
         """
-        pretrained = pretrained_from(self.pretrained)
-        taps = (*finer, self.tap)
-        pool: Callable[[], nn.Module] = partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share)
         positive = balancing(lab.tag_counts) if self.positive == "balanced" else None
         return partial(
             kind,
             classes=len(lab.classes),
-            encoder=partial(Encoder, self.encoder, taps, self.output_stride, self.stem_pool, pretrained),
-            pool=pool,
+            encoder=self.encoding(*finer, self.tap),
+            pool=self.pooling(lab),
             loss=partial(SoftMargin, positive=positive),
             scale=self.scale,
             dropout=self.dropout,
             **settings,
         )
 
+    def encoding(self, *taps: int) -> partial[Encoder]:
+        """What builds the encoder, with these taps."""
+        pretrained = pretrained_from(self.pretrained)
+        return partial(Encoder, self.encoder, taps, self.output_stride, self.stem_pool, pretrained)
+
+    def pooling(self, lab: Lab) -> Callable[[], nn.Module]:
+        """What makes the pooling of class maps."""
+        return partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share)
+
     def averaged(self) -> partial[Averaged]:
         """What makes the maker of maps."""
         return partial(Averaged, scales=self.map_scales, views=self.map_views)
+
+
+class Attentive(BaseModel):
+    """Options of attention behind stages of an encoder, for methods to derive from."""
+
+    attention: Attention = "none"
+    attention_at: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(2, 3, 4), min_length=1)
+
+    def attended(self, encoder: partial[Encoder]) -> partial[Encoder]:
+        """What builds an encoder with its attention."""
+        if self.attention == "none":
+            return encoder
+        return partial(encoder, attention=partial(ATTENTIONS[self.attention]), slots=self.attention_at)
 
 
 class SecondStage(BaseModel):

@@ -51,3 +51,15 @@ class CrissCross(nn.Module):
         in_column, in_row = energy.float().softmax(-1).to(value.dtype).tensor_split((height,), -1)
         attended: Tensor = in_row @ value + (in_column.transpose(1, 2) @ below).transpose(1, 2)
         return attended.permute(0, 3, 1, 2)
+
+
+class CrissCrossTwice(CrissCross):
+    """Criss-cross attention in two passes with the same weights, after which every pixel has seen all others (RCCA).
+
+    Args:
+        channels: C.
+        reduction: C over the channels of ``q`` and ``k``.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__(channels, reduction, passes=2)
