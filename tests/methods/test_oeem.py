@@ -22,6 +22,7 @@ from eosin.parts.losses.cross_entropy import PixelCrossEntropy
 from eosin.parts.losses.plf import PLF
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.segmenters import PSPNet, UNet
 from methods.fake_lab import FakeLab
 from oracles import cam as slow
@@ -122,6 +123,13 @@ class TestOeem:
         assert rule.maker.scales == (1.0, 2.0) and len(rule.maker.views) == 4
         segmenter = lab.call("segmenter").build()
         assert isinstance(segmenter.net, PSPNet) and segmenter.net.stride == 8
+
+    def test_attention_and_pooling_of_the_gland_method_can_be_put_in(self) -> None:
+        made = plan(**SMALL, attention="cca", attention_at=(1, 2), pool="mpfp").call("classifier").build()
+        assert isinstance(made.pool, MPFP) and made.encoder.channels == [64 + 128]
+        gates = [name for name, _ in made.named_parameters() if name.endswith("gate")]
+        assert len(gates) == 6 and all(made.rate(name) == 10 for name in gates)
+        assert not any("attention" in name for name, _ in plan(**SMALL).call("classifier").build().named_parameters())
 
     def test_easy_pixels_weigh_more_without_the_confidence_of_a_later_method(self) -> None:
         loss = plan(**SMALL).call("segmenter").build().loss

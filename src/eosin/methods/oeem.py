@@ -15,13 +15,14 @@ from torch.nn import functional
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner
-from eosin.methods.method import ALIKE, Ingredient, Method, SecondStage
+from eosin.methods.method import ALIKE, Attentive, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.cams import Averaged
 from eosin.parts.classifiers import CamClassifier, Features
 from eosin.parts.losses.plf import PLF
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import TagGatedArgmax
 from eosin.parts.segmenters import Net
 
@@ -59,7 +60,7 @@ class SignedArgmax(TagGatedArgmax):
         return self.maker(learner.maps, image)
 
 
-class Oeem(SecondStage, Method):
+class Oeem(Attentive, SecondStage, Method):
     """Class maps of joined stages and several scales; pixels that are easy to learn weigh more in the segmenter.
 
     Idea:
@@ -99,6 +100,7 @@ class Oeem(SecondStage, Method):
     output_stride: Literal[8, 16, 32] = 8
     pretrained: str = "none"
     scale: float = Field(default=1.0, gt=0, le=4)
+    pool: Literal["gap", "mpfp"] = "gap"
     map_scales: tuple[PositiveFloat, ...] = Field(default=(1.0, 1.25, 1.5, 1.75, 2.0), min_length=1)
     map_views: Literal[1, 2, 4, 8] = 1
     merge: bool = True
@@ -118,13 +120,15 @@ class Oeem(SecondStage, Method):
         """Classifier, masks, segmenter."""
         pretrained = pretrained_from(self.pretrained)
         encoder = partial(Encoder, self.encoder, self.taps, self.output_stride, self.stem_pool, pretrained)
+        classes = len(lab.classes)
+        pool: Callable[[], nn.Module] = partial(GAP) if self.pool == "gap" else partial(MPFP, classes)
         classifier = lab.fit(
             "classifier",
             partial(
                 CamClassifier,
-                classes=len(lab.classes),
-                encoder=partial(Joined, encoder),
-                pool=partial(GAP),
+                classes=classes,
+                encoder=partial(Joined, self.attended(encoder)),
+                pool=pool,
                 loss=partial(SoftMargin),
                 scale=self.scale,
             ),
