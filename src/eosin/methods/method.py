@@ -162,10 +162,12 @@ class SecondStage(BaseModel):
             name: what they are called.
             loss: makes the pixel loss, ``(logits, mask)`` to a scalar.
         """
+        build = partial(Segmenter, net=self.network(lab), loss=loss, mask=name, scale=self.seg_scale)
+        return lab.fit("segmenter", build, masks={name: masks})
+
+    def network(self, lab: Lab) -> partial[nn.Module]:
+        """What builds its network."""
         pretrained = pretrained_from(self.seg_pretrained)
-        net = partial(
+        return partial(
             NETS[self.seg_net], len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained
-        )
-        return lab.fit(
-            "segmenter", partial(Segmenter, net=net, loss=loss, mask=name, scale=self.seg_scale), masks={name: masks}
         )

@@ -118,10 +118,12 @@ class GradCam:
         weigh: how gradients become weights of channels.
         tap: the level of the encoder whose features are weighed; None is the last one, which is classified.
         taps: the levels of the encoder in its order, where ``tap`` is one of them.
+        signed: keep what speaks against a class, as MLPS and ARML do: no ReLU at the end.
     """
 
-    def __init__(self, weigh: Weighing, tap: int | None = None, taps: Sequence[int] = ()) -> None:
+    def __init__(self, weigh: Weighing, tap: int | None = None, taps: Sequence[int] = (), signed: bool = False) -> None:
         self.weigh = weigh
+        self.signed = signed
         self.index = -1 if tap is None or tap == taps[-1] else list(taps).index(tap)
 
     def __call__(self, learner: Tapped, image: Tensor) -> Tensor:
@@ -146,7 +148,8 @@ class GradCam:
         return features, (torch.autograd.grad(one, features, retain_graph=True)[0] for one in sums)
 
     def _map(self, features: Tensor, gradient: Tensor) -> Tensor:
-        return torch.einsum("bd,bdhw->bhw", self.weights(features, gradient), features).relu()
+        found = torch.einsum("bd,bdhw->bhw", self.weights(features, gradient), features)
+        return found if self.signed else found.relu()
 
     def weights(self, features: Tensor, gradient: Tensor) -> Tensor:
         """Weights of channels ``[B, D]`` from features and the gradients of one class, both ``[B, D, h, w]``."""

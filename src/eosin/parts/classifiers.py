@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,45 @@ class CamClassifier(Learner):
     def tag_scores(self, image: Tensor) -> Tensor:
         """Probability of each tag, ``[B, K]``."""
         return self.logits(self.maps(image)).sigmoid()
+
+
+class Erasing(Protocol):
+    """Takes from features where their class maps say most, by how far training is: ``[B, D, h, w]`` to the same."""
+
+    def __call__(self, features: Tensor, maps: Tensor, clock: Clock) -> Tensor:
+        """Features of which some are taken."""
+        ...
+
+
+class ErasedClassifier(CamClassifier):
+    """A classifier that, in training alone, is kept from seeing what it sees best (MLPS, Han et al. 2022).
+
+    Args:
+        classes: K.
+        encoder: makes the encoder; only its last tap is classified.
+        pool: makes the pooling, ``[B, K, h, w]`` to ``[B, K]``.
+        loss: makes the tag loss, ``(scores [B, K], tags [B, K])`` to a scalar.
+        erase: makes what takes from the features, before dropout, by the maps that the classifier has for them.
+        settings: what else :class:`CamClassifier` takes.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        encoder: Callable[[], Features],
+        pool: Callable[[], nn.Module],
+        loss: Callable[[], nn.Module],
+        erase: Callable[[], Erasing],
+        **settings: Any,
+    ) -> None:
+        super().__init__(classes, encoder, pool, loss, **settings)
+        self.erase = erase()
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """``tags``: the tag loss of the pooled maps of what is left of the features."""
+        features = self.taps(batch.image)[-1]
+        left = self.erase(features, self.head(features), clock)
+        return {"tags": self.loss(self.logits(self.classify(left)), batch.tags)}
 
 
 class ReactivatedClassifier(CamClassifier):

@@ -279,12 +279,42 @@ class Segmenter(Learner):
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``pixels``: the pixel loss against the named mask."""
-        logits, mask = self.logits(batch.image), batch.masks[self.mask]
+        return {"pixels": self.against(self.logits(batch.image), batch.masks[self.mask])}
+
+    def against(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The pixel loss of logits against a mask ``[B, H, W]``, which is resized to them."""
         if mask.shape[1:] != logits.shape[2:]:
             mask = F.interpolate(mask[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
-        return {"pixels": self.loss(logits, mask)}
+        loss: Tensor = self.loss(logits, mask)
+        return loss
 
     def predict(self, image: Tensor) -> Tensor:
         """Class probabilities, float32 ``[B, K, H, W]``."""
         logits = self.logits(image).float()
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)
+
+
+class ManyMasksSegmenter(Segmenter):
+    """A segmenter trained on several masks of each image at once (MLPS, Han et al. 2022).
+
+    Args:
+        net: makes the network, ``[B, 3, H, W]`` to logits ``[B, K, H, W]``.
+        loss: makes the pixel loss, ``(logits, mask)`` to a scalar.
+        weights: which of the batch's masks are learnt, and what the loss against each counts.
+        scale: as in :class:`Segmenter`.
+    """
+
+    def __init__(
+        self,
+        net: Callable[[], nn.Module],
+        loss: Callable[[], nn.Module],
+        weights: Mapping[str, float],
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(net, loss, next(iter(weights)), scale)
+        self.weights = dict(weights)
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """By the name of each mask, the weighted pixel loss against it."""
+        logits = self.logits(batch.image)
+        return {name: weight * self.against(logits, batch.masks[name]) for name, weight in self.weights.items()}

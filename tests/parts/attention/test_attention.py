@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from eosin.parts.attention.cca import CCA
-from eosin.parts.attention.criss_cross import CrissCross
+from eosin.parts.attention.criss_cross import CrissCross, CrissCrossTwice
 from eosin.parts.attention.position import PositionAttention
 from oracles import attention as slow
 
 SIZES = [(4, 4), (3, 5), (1, 6), (5, 1), (1, 1)]
-KINDS = [CrissCross, partial(CrissCross, passes=2), PositionAttention, CCA]
+KINDS = [CrissCross, CrissCrossTwice, PositionAttention, CCA]
 
 
 def opened(module: nn.Module, gate: float = 1.0) -> nn.Module:
@@ -101,7 +101,7 @@ def test_a_pixel_sees_its_row_and_its_column_and_after_two_passes_all() -> None:
     cross = torch.zeros(5, 5, dtype=torch.bool)
     cross[0] = cross[:, 0] = True
     assert torch.equal(seen(opened(CrissCross(8))), cross)
-    for module in (CrissCross(8, passes=2), PositionAttention(8), CCA(8)):
+    for module in (CrissCrossTwice(8), PositionAttention(8), CCA(8)):
         assert seen(opened(module)).all(), module
 
 
@@ -109,7 +109,7 @@ def test_a_pixel_sees_its_row_and_its_column_and_after_two_passes_all() -> None:
     ("module", "count"),
     [
         (partial(CrissCross, 4096), 20_976_641),
-        (partial(CrissCross, 4096, passes=2), 20_976_641),
+        (partial(CrissCrossTwice, 4096), 20_976_641),
         (partial(CCA, 512), 1_050_627),
         (partial(CCA, 1024), 4_198_403),
         (partial(CCA, 4096), 67_125_251),
