@@ -244,7 +244,6 @@ def test_plain_gradients_of_an_average_pool_are_the_linear_map() -> None:
     torch.testing.assert_close(*scaled, rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.parametrize("tap", TAPS)
 def test_signed_maps_keep_what_speaks_against_a_class() -> None:
     """Of an average pool they are the linear maps over the number of pixels (ARML spec, A4)."""
     net, image = learner().eval(), torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
@@ -254,6 +253,7 @@ def test_signed_maps_keep_what_speaks_against_a_class() -> None:
     assert (signed < 0).any() and torch.equal(GradCam("mean")(net, image), signed.relu())
 
 
+@pytest.mark.parametrize("tap", TAPS)
 @pytest.mark.parametrize("weigh", ["mean", "rms", "plus-plus"])
 def test_gradients_are_taken_where_none_are_recorded(weigh, tap) -> None:
     """In inference mode, of images that were made in it, and under autocast: the same to the last bit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,9 @@ class ErasedClassifier(CamClassifier):
         pool: makes the pooling, ``[B, K, h, w]`` to ``[B, K]``.
         loss: makes the tag loss, ``(scores [B, K], tags [B, K])`` to a scalar.
         erase: makes what takes from the features, before dropout, by the maps that the classifier has for them.
-        settings: what else :class:`CamClassifier` takes.
+        scale: images are resized by this factor before the encoder.
+        dropout: share of feature channels dropped before the 1x1 convolution.
+        head_rate: by what the learning rate of the 1x1 convolution is multiplied.
     """
 
     def __init__(
@@ -131,9 +133,11 @@ class ErasedClassifier(CamClassifier):
         pool: Callable[[], nn.Module],
         loss: Callable[[], nn.Module],
         erase: Callable[[], Erasing],
-        **settings: Any,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+        head_rate: float = 1.0,
     ) -> None:
-        super().__init__(classes, encoder, pool, loss, **settings)
+        super().__init__(classes, encoder, pool, loss, "none", scale, dropout, head_rate)
         self.erase = erase()
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
