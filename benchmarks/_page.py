@@ -1,15 +1,39 @@
-"""What the benchmarks that fill a page share: a table, the commit, and a block of the page to put them into."""
+"""What the benchmarks that fill a page share: ratios, a table, the commit, and a block of the page to put them into."""
 
 from __future__ import annotations
 
 import platform
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from eosin.core.artifact import write_text
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two rivals, and what one is to the other in each round; ``sign`` and ``bound`` say what the median must be."""
+
+    name: str
+    rounds: Sequence[float]
+    sign: str = ""
+    bound: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bound is kept."""
+        value = statistics.median(self.rounds)
+        return not self.sign or (value >= self.bound if self.sign == "≥" else value <= self.bound)
+
+    def row(self) -> list[str]:
+        """Name, median, spread, bound and verdict."""
+        spread = f"{min(self.rounds):.3f} to {max(self.rounds):.3f}" if len(self.rounds) > 1 else ""
+        bound = [f"{self.sign} {self.bound:g}", "ok" if self.holds else "BROKEN"] if self.sign else ["", ""]
+        return [self.name, f"{statistics.median(self.rounds):.3f}", spread, *bound]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

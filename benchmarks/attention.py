@@ -11,7 +11,6 @@ result, and take turns; a ratio is the median over rounds.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _page import commit, table, write
+from _page import Ratio, commit, table, write
 from torch import Tensor, nn
 
 from eosin.parts.attention.criss_cross import CrissCross
@@ -105,10 +104,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def ratios(rival: Callable[[], object], ours: Callable[[], object], rounds: int) -> list[float]:
-    """Seconds of the rival over ours, by rounds."""
-    ours()  # the first prepares kernels
-    return [seconds(rival) / seconds(ours) for _ in range(rounds)]
+def ratios(one: Callable[[], object], other: Callable[[], object], rounds: int) -> list[float]:
+    """Seconds of one over those of the other, by rounds."""
+    other()  # the first prepares kernels
+    return [seconds(one) / seconds(other) for _ in range(rounds)]
 
 
 def main() -> int:
@@ -126,41 +125,27 @@ def main() -> int:
     with torch.no_grad():
         torch.testing.assert_close(folded(x), ours(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(looped(ours, x[:1]), ours(x[:1]), rtol=1e-4, atol=1e-4)
-    rows, broken = [["Ratio of times", "Median", "Rounds", "Bound", ""]], False
+    few, many = (1, 3) if arguments.quick else (3, 15)
+    found = []
     for name, memory_format in FORMATS.items():
         given = x.contiguous(memory_format=memory_format)
         gradient = torch.ones_like(given)
-        few, many = (1, 3) if arguments.quick else (3, 15)
-        found = {
-            f"loop : ours, forward, {name}": (
-                ratios(partial(looped, ours, given), partial(forward, ours, given), few),
-                ">=",
-                FASTER,
-            ),
-            f"ours : usual form, forward, {name}": (
-                ratios(partial(forward, ours, given), partial(forward, folded, given), many),
-                "",
-                0.0,
-            ),
-            f"ours : usual form, forward and backward, {name}": (
-                ratios(partial(both, ours, given, gradient), partial(both, folded, given, gradient), many),
-                "<=",
-                SLOWER,
-            ),
-        }
-        for what, (values, sign, bound) in found.items():
-            median = statistics.median(values)
-            holds = {"": True, ">=": median >= bound, "<=": median <= bound}[sign]
-            broken |= not holds
-            verdict = [f"{sign} {bound:g}", "ok" if holds else "BROKEN"] if sign else ["", ""]
-            rows.append([what, f"{median:.2f}", f"{min(values):.2f} to {max(values):.2f}", *verdict])
-            print(*rows[-1], flush=True)
+        loop, us, usual = partial(looped, ours, given), partial(forward, ours, given), partial(forward, folded, given)
+        learning = partial(both, ours, given, gradient), partial(both, folded, given, gradient)
+        for what, rounds, *bound in (
+            ("loop : ours, forward", ratios(loop, us, few), "≥", FASTER),
+            ("ours : usual form, forward", ratios(us, usual, many)),
+            ("ours : usual form, forward and backward", ratios(*learning, many), "≤", SLOWER),
+        ):
+            found.append(Ratio(f"time, {what}, {name}", rounds, *bound))
+            print(*found[-1].row(), flush=True)
     where = f"Features {tuple(shape)}, float32, CPU, torch threads {arguments.threads}, torch {torch.__version__}"
-    tables = f"{table(rows)}\n\n{where}, commit {commit()}."
+    measured = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in found)])
+    tables = f"{measured}\n\n{where}, commit {commit()}."
     print(f"\n{tables}", flush=True)
     if arguments.write:
         write(arguments.write, BLOCK, tables)
-    return int(broken)
+    return 0 if all(ratio.holds for ratio in found) else 1
 
 
 if __name__ == "__main__":

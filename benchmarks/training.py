@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from multiprocessing import get_context
@@ -26,7 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from _page import commit, processor, table, write
+from _page import Ratio, commit, processor, table, write
 
 import eosin  # noqa: F401  (before segmentation_models_pytorch, which imports torchvision)
 from eosin.core.learner import Learner
@@ -83,28 +83,6 @@ FORMS = {
     "bf16, channels_last": (torch.bfloat16, torch.channels_last),
 }
 HEAVY = NETWORKS[3]  # where memory is short
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Two rivals, and what one is to the other in each round; ``sign`` and ``bound`` say what the median must be."""
-
-    name: str
-    rounds: Sequence[float]
-    sign: str = ""
-    bound: float = 0.0
-
-    @property
-    def holds(self) -> bool:
-        """Whether the bound is kept."""
-        value = statistics.median(self.rounds)
-        return not self.sign or (value >= self.bound if self.sign == "≥" else value <= self.bound)
-
-    def row(self) -> list[str]:
-        """Name, median, spread, bound and verdict."""
-        spread = f"{min(self.rounds):.3f} to {max(self.rounds):.3f}" if len(self.rounds) > 1 else ""
-        bound = [f"{self.sign} {self.bound:g}", "ok" if self.holds else "BROKEN"] if self.sign else ["", ""]
-        return [self.name, f"{statistics.median(self.rounds):.3f}", spread, *bound]
 
 
 class Prepared:
