@@ -101,6 +101,13 @@ def resized(image: Tensor, scale: float) -> Tensor:
     return F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 
+def resized_masks(masks: Tensor, like: Tensor) -> Tensor:
+    """Masks ``[B, H, W]`` at the height and width of maps ``[..., h, w]``: the value of the nearest pixel."""
+    if masks.shape[-2:] == like.shape[-2:]:
+        return masks
+    return F.interpolate(masks[:, None].float(), size=like.shape[-2:], mode="nearest-exact")[:, 0].long()
+
+
 def highest_mean(maps: Tensor, share: float) -> Tensor:
     """Mean over the highest ``share`` of the pixels of each map: ``[B, K, H, W]`` to ``[B, K]``; at least one pixel."""
     flat = maps.flatten(2)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eosin.core.errors import EosinError, WrongUse, nearest
-from eosin.core.learner import Learner, Normalise, resized
+from eosin.core.learner import Learner, Normalise, resized, resized_masks
 from eosin.core.values import Batch, Clock
 
 TIMM = "tu-"  # before a timm name, in SMP's names of encoders
@@ -283,9 +283,7 @@ class Segmenter(Learner):
 
     def against(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The pixel loss of logits against a mask ``[B, H, W]``, which is resized to them."""
-        if mask.shape[1:] != logits.shape[2:]:
-            mask = F.interpolate(mask[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
-        loss: Tensor = self.loss(logits, mask)
+        loss: Tensor = self.loss(logits, resized_masks(mask, logits))
         return loss
 
     def predict(self, image: Tensor) -> Tensor:

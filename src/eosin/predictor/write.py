@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind
 
 from eosin.core.artifact import atomic_folder
 from eosin.core.errors import EosinError
@@ -81,4 +82,17 @@ def _exported(network: nn.Module, tile: int) -> ExportedProgram:
                 # These assert the types that were seen at export, and would refuse to run in bfloat16.
                 if node.target is torch.ops.aten._assert_tensor_metadata.default:
                     part.graph.erase_node(node)
+    _drop_idle(program)
     return program
+
+
+def _drop_idle(program: ExportedProgram) -> None:
+    """Leave out the weights that no answer depends on, such as those of networks that only helped in training."""
+    signature = program.graph_signature
+    weights = {s.arg.name: s for s in signature.input_specs if s.kind in (InputKind.PARAMETER, InputKind.BUFFER)}
+    for node in list(program.graph.nodes):
+        if node.op == "placeholder" and node.name in weights and not node.users:
+            program.graph.erase_node(node)
+            idle = weights[node.name]
+            signature.input_specs.remove(idle)
+            program.state_dict.pop(idle.target, None)

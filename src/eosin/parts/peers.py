@@ -1,0 +1,95 @@
+"""Several networks that learn from the same doubtful masks and from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eosin.core.learner import Learner, Normalise, resized, resized_masks
+from eosin.core.values import Batch, Clock
+
+
+class Peers(Learner):
+    """Networks of one form and different first weights, each taught by the others (ARML, HAMIL).
+
+    Each network in turn is the one that learns, the others are its peers: they vote on which pixels of the mask to
+    trust, and they are what a second loss relates it to. The terms of all networks are added up. Peers have no
+    gradient, so every network gets that of its own terms only, as if it had an optimizer to itself (but for ``clip``,
+    which measures all together). Each runs once a step: what it answers serves in all its roles. All see the same
+    batch, and each has running means of its own.
+
+    Args:
+        net: makes a network, ``[B, 3, H, W]`` to logits ``[B, K, H, W]``. It is called for each one in turn, so that
+            what is drawn at random differs, and what is loaded from a file is the same.
+        loss: makes the pixel loss, ``(logits, mask, votes of the peers)`` to a scalar.
+        mask: which of the batch's masks is learnt.
+        relation: makes the second loss, ``(logits, logits of a peer)`` to a scalar; None has none.
+        loss_weight: of the pixel loss.
+        relation_weight: of the second loss.
+        teacher: ``each``: the second loss to each peer, averaged; ``mean``: to the mean of their logits.
+        answer: who predicts: ``first``: the first network alone; ``mean``: the mean of all logits.
+        scale: images are resized by this factor before the networks, masks likewise in training.
+        count: how many networks; two at least.
+    """
+
+    def __init__(
+        self,
+        net: Callable[[], nn.Module],
+        loss: Callable[[], nn.Module],
+        mask: str,
+        relation: Callable[[], nn.Module] | None = None,
+        loss_weight: float = 1.0,
+        relation_weight: float = 1.0,
+        teacher: Literal["each", "mean"] = "each",
+        answer: Literal["first", "mean"] = "first",
+        scale: float = 1.0,
+        count: int = 3,
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise()
+        self.nets = nn.ModuleList([net() for _ in range(count)])
+        self.loss = loss()
+        self.relation = None if relation is None else relation()
+        self.mask = mask
+        self.loss_weight, self.relation_weight = loss_weight, relation_weight
+        self.teacher, self.answer = teacher, answer
+        self.scale = scale
+
+    def logits(self, image: Tensor, count: int | None = None) -> list[Tensor]:
+        """Class logits of the first ``count`` networks (None: of all), each ``[B, K, scale * H, scale * W]``."""
+        prepared = resized(self.normalise(image), self.scale)
+        return [net(prepared) for net in self.nets[:count]]
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """``pixels``: the pixel losses of all networks; with a second loss also ``relation``."""
+        logits = self.logits(batch.image)
+        taught = [one.detach() for one in logits]
+        votes = [one.argmax(1) for one in taught]
+        mask = resized_masks(batch.masks[self.mask], logits[0])
+        pixels = [self.loss(one, mask, _others(votes, i)) for i, one in enumerate(logits)]
+        terms = {"pixels": self.loss_weight * torch.stack(pixels).sum()}
+        if self.relation is not None:
+            related = [self._related(one, _others(taught, i)) for i, one in enumerate(logits)]
+            terms["relation"] = self.relation_weight * torch.stack(related).sum()
+        return terms
+
+    def _related(self, student: Tensor, peers: list[Tensor]) -> Tensor:
+        """The second loss of a network, of one size for any number of peers."""
+        assert self.relation is not None
+        teachers = peers if self.teacher == "each" else [torch.stack(peers).mean(0)]
+        return torch.stack([self.relation(student, teacher) for teacher in teachers]).mean()
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Class probabilities, float32 ``[B, K, H, W]``."""
+        logits = self.logits(image, 1 if self.answer == "first" else None)
+        mean = torch.stack([one.float() for one in logits]).mean(0)
+        return F.interpolate(mean, size=image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)
+
+
+def _others(values: list[Tensor], index: int) -> list[Tensor]:
+    """All but one, beginning with the next."""
+    return values[index + 1 :] + values[:index]
