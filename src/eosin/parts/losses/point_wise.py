@@ -26,4 +26,5 @@ class PointWise(nn.Module):
         with torch.autocast(student.device.type, enabled=False):
             kind = torch.promote_types(student.dtype, torch.float32)
             taught = teacher.detach().to(kind).softmax(1)
-            return torch.linalg.vector_norm(student.to(kind).softmax(1) - taught, dim=1).mean()
+            apart: Tensor = torch.linalg.vector_norm(student.to(kind).softmax(1) - taught, dim=1)
+            return apart.mean()
