@@ -1,0 +1,186 @@
+"""Is it cheap to let three networks teach each other? Exits with 1 where a bound is broken.
+
+Usage: ``python benchmarks/peers.py [--threads 1] [--quick] [--write PAGE]``.
+
+Stage 2 of ARML as it is trained here, against the same objective as its formulas have it: for each of the three roles
+all networks answer anew, nine passes in all, and the relations of images are taken of the differences of all pairs of
+them, ``B x B x D`` numbers. Peers of the rival record no gradients either. Both have the same weights, float32, and no
+dropout, so that every pass of a network is the same; batch, image size and network are those of the paper.
+
+A ratio is the median over rounds in which rivals take turns; memory is the peak of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from _page import commit, processor, table, write
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import eosin  # noqa: F401  (before segmentation_models_pytorch, which imports torchvision)
+from eosin.core.values import Batch, Clock
+from eosin.engine.device import peak_memory_mb
+from eosin.parts.losses.srm import SRM
+from eosin.parts.losses.swv import SWV
+from eosin.parts.peers import Peers
+from eosin.parts.segmenters import PSPNet
+
+CORES = 2
+CLASSES, SIDE, BATCH = 4, 224, 20
+OMEGA, VOTED, RELATED, DISTANCE, ANGLE = 2.0, 0.8, 0.2, 30.0, 60.0
+FASTER, SMALLER, APART = 2.0, 0.5, 1e-5  # the bounds
+BLOCK = "peers"
+CLOCK = Clock(0, 0, 1, 1)
+Step = Callable[[Peers, Batch], Tensor]
+
+
+def networks() -> Peers:
+    """Three networks of the paper: PSPNet on the first three levels of ResNeSt-101, with the weights of one seed."""
+    torch.manual_seed(0)
+    net = partial(PSPNet, CLASSES, "tu-resnest101e")
+    relation = partial(SRM, DISTANCE, ANGLE)
+    learner = Peers(net, partial(SWV, OMEGA), "pseudo", relation, loss_weight=VOTED, relation_weight=RELATED).train()
+    for module in learner.modules():
+        if isinstance(module, nn.Dropout2d):
+            module.p = 0.0
+    return learner
+
+
+def drawn(count: int, side: int) -> Batch:
+    """A batch of noise."""
+    torch.manual_seed(1)
+    mask = torch.randint(0, CLASSES, (count, side, side))
+    return Batch(torch.rand(count, 3, side, side), torch.zeros(count, CLASSES), {"pseudo": mask})
+
+
+def ours(learner: Peers, batch: Batch) -> Tensor:
+    """The objective as it is trained."""
+    return torch.stack(list(learner(batch, CLOCK).values())).sum()
+
+
+def printed(learner: Peers, batch: Batch) -> Tensor:
+    """The objective from its formulas, role by role."""
+    image, mask = learner.normalise(batch.image), batch.masks["pseudo"]
+    total = torch.zeros(())
+    for a, b, c in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+        own = learner.nets[a](image)
+        with torch.no_grad():
+            peers = [learner.nets[peer](image) for peer in (b, c)]
+        agree = peers[0].argmax(1) == peers[1].argmax(1)
+        weights = torch.where(agree, OMEGA, 1 / OMEGA)
+        voted = (weights * F.cross_entropy(own, mask, reduction="none")).mean()
+        related = sum(structure(own.flatten(1), peer.flatten(1)) for peer in peers) / len(peers)
+        total = total + VOTED * voted + RELATED * related
+    return total
+
+
+def structure(student: Tensor, teacher: Tensor) -> Tensor:
+    """Distances and angles by the differences of all pairs of ``[B, D]`` points."""
+    with torch.no_grad():
+        taught = lengths_and_angles(teacher)
+    apart, angles = (F.smooth_l1_loss(s, t) for s, t in zip(lengths_and_angles(student), taught, strict=True))
+    return DISTANCE * apart + ANGLE * angles
+
+
+def lengths_and_angles(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances over their mean ``[B, B]``, and cosines at each point ``[B, B, B]``."""
+    differences = points[None] - points[:, None]
+    lengths = differences.norm(dim=2)
+    directions = F.normalize(differences, dim=2)
+    return lengths / lengths[lengths > 0].mean(), directions @ directions.transpose(1, 2)
+
+
+STEPS: dict[str, Step] = {"ours": ours, "printed": printed}
+
+
+def stepped(step: Step, learner: Peers, batch: Batch) -> tuple[float, float]:
+    """The objective of a batch, and the seconds that it takes forward and backward."""
+    learner.zero_grad(set_to_none=True)
+    begin = time.perf_counter()
+    total = step(learner, batch)
+    total.backward()
+    return total.item(), time.perf_counter() - begin
+
+
+def peak(name: str, count: int, side: int, threads: int) -> float:
+    """MB that a step needs besides the networks; runs in a process of its own, whose peak never falls."""
+    torch.set_num_threads(threads)
+    learner, batch = networks(), drawn(count, side)
+    before = peak_memory_mb()
+    stepped(STEPS[name], learner, batch)
+    after = peak_memory_mb()
+    assert before is not None and after is not None, "this system does not tell how much memory a process held"
+    return after - before
+
+
+def measured(rounds: int, count: int, side: int, threads: int) -> tuple[list[list[str]], bool]:
+    """Rows of the table, and whether all bounds hold."""
+    mb = {}
+    for name in STEPS:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            mb[name] = pool.submit(peak, name, count, side, threads).result()
+        print(f"{name}: {mb[name]:.0f} MB", flush=True)
+    learner, batch = networks(), drawn(count, side)
+    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
+    losses: dict[str, float] = {}
+    for number in range(rounds + 1):
+        for name, step in STEPS.items():
+            losses[name], spent = stepped(step, learner, batch)
+            if number:  # the first prepares kernels
+                seconds[name].append(spent)
+        print(*(f"{name} {losses[name]:.7f}" for name in STEPS), flush=True)
+    print(*(f"{name} {statistics.median(each):.1f} s a step" for name, each in seconds.items()), flush=True)
+    gains = [b / a for a, b in zip(seconds["ours"], seconds["printed"], strict=True)]
+    what = f"three PSPNets (ResNeSt-101), {side} px, batch {count}"
+    apart = abs(losses["ours"] - losses["printed"]) / abs(losses["printed"])
+    rows = [
+        row(f"steps/s, ours : nine passes and differences, {what}", gains, FASTER, True),
+        row(
+            f"peak memory, the same ({mb['ours']:.0f} : {mb['printed']:.0f} MB)", [mb["ours"] / mb["printed"]], SMALLER
+        ),
+        row("difference of the losses, relative", [apart], APART),
+    ]
+    return rows, all(line[-1] == "ok" for line in rows)
+
+
+def row(name: str, rounds: Sequence[float], bound: float, least: bool = False) -> list[str]:
+    """Name, median, spread, bound and verdict."""
+    value = statistics.median(rounds)
+    spread = f"{min(rounds):.3f} to {max(rounds):.3f}" if len(rounds) > 1 else ""
+    holds = value >= bound if least else value <= bound
+    return [name, f"{value:.3g}", spread, f"{'≥' if least else '≤'} {bound:g}", "ok" if holds else "BROKEN"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--quick", action="store_true", help="only see whether it works: its numbers say nothing")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
+    arguments = parser.parse_args()
+    os.environ.update(CUDA_VISIBLE_DEVICES="")  # bounds are of processors
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    torch.set_num_threads(arguments.threads)
+    sizes = (1, 4, 64) if arguments.quick else (3, BATCH, SIDE)
+    rows, hold = measured(*sizes, arguments.threads)
+    where = f"Device cpu: {processor()}; float32, torch threads {arguments.threads}, torch {torch.__version__}"
+    tables = f"{table([['Ratio', 'Median', 'Rounds', 'Bound', ''], *rows])}\n\n{where}, commit {commit()}."
+    print(f"\n{tables}", flush=True)
+    if arguments.write:
+        write(arguments.write, BLOCK, tables)
+    return 0 if hold else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
