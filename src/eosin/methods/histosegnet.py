@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import Crf, FirstStage, Ingredient, Method, SecondStage
 from eosin.parts.cams import GradCam, Scaled
 from eosin.parts.classifiers import CamClassifier
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import DenseCrf, EmptyGlass, Remainder, Subtracted
+from eosin.parts.refine import EmptyGlass, Remainder, Subtracted
 
 
-class HistoSegNet(FirstStage, SecondStage, Method):
+class HistoSegNet(FirstStage, Crf, SecondStage, Method):
     """Grad-CAM, adjustments between classes, dense CRF; a segmenter is trained on what they draw.
 
     Idea:
@@ -58,11 +58,6 @@ class HistoSegNet(FirstStage, SecondStage, Method):
     background: float = Field(default=0.75, ge=0, le=1)
     other: float = Field(default=0.05, ge=0, le=1)
     subtract: bool = True
-    refine: Literal["none", "crf"] = "none"
-    crf_smooth: tuple[PositiveFloat, NonNegativeFloat] = (3.0, 30.0)
-    crf_edges: tuple[PositiveFloat, PositiveFloat, NonNegativeFloat] = (10.0, 20.0, 50.0)
-    crf_steps: int = Field(default=5, ge=1)
-    crf_scale: float = Field(default=1.0, gt=0, le=1)
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, segmenter."""
@@ -86,6 +81,4 @@ class HistoSegNet(FirstStage, SecondStage, Method):
             steps.append(partial(Remainder, factor=self.other))
         if self.subtract:
             steps.append(partial(Subtracted, spare_last=self.other > 0))
-        if self.refine == "crf":
-            steps.append(partial(DenseCrf, self.crf_smooth, self.crf_edges, self.crf_steps, self.crf_scale))
-        return steps
+        return [*steps, *self.refinement()]

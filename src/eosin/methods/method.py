@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 from torch import nn
 
 from eosin.core.artifact import MaskSet, Trained
@@ -22,6 +22,7 @@ from eosin.parts.losses.cross_entropy import PixelCrossEntropy
 from eosin.parts.losses.soft_margin import SoftMargin, balancing
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
+from eosin.parts.refine import DenseCrf
 from eosin.parts.segmenters import NETS, Net, Segmenter
 
 L = TypeVar("L", bound=Learner)
@@ -166,8 +167,23 @@ class SecondStage(BaseModel):
         return lab.fit("segmenter", build, masks={name: masks})
 
     def network(self, lab: Lab) -> partial[nn.Module]:
-        """What builds its network."""
+        """What makes its network."""
         pretrained = pretrained_from(self.seg_pretrained)
         return partial(
             NETS[self.seg_net], len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained
         )
+
+
+class Crf(BaseModel):
+    """Options of a dense CRF between class maps and pseudo masks, for methods to derive from."""
+
+    refine: Literal["none", "crf"] = "none"
+    crf_smooth: tuple[PositiveFloat, NonNegativeFloat] = (3.0, 30.0)
+    crf_edges: tuple[PositiveFloat, PositiveFloat, NonNegativeFloat] = (10.0, 20.0, 50.0)
+    crf_steps: int = Field(default=5, ge=1)
+    crf_scale: float = Field(default=1.0, gt=0, le=1)
+
+    def refinement(self) -> tuple[partial[DenseCrf], ...]:
+        """What makes the steps of refinement: the CRF or none."""
+        crf = partial(DenseCrf, self.crf_smooth, self.crf_edges, self.crf_steps, self.crf_scale)
+        return (crf,) if self.refine == "crf" else ()

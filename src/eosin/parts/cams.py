@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Literal, Protocol
@@ -41,9 +42,43 @@ class Averaged:
         for scale in self.scales:
             scaled = resized(image, scale)
             for flip, turn in self.views:
-                seen = torch.rot90(torch.flip(scaled, flip), turn, (-2, -1))
-                maps = torch.flip(torch.rot90(predict(seen), -turn, (-2, -1)), flip)
-                yield F.interpolate(maps.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)
+                yield _put_back(predict, scaled, flip, turn, image)
+
+
+class Transformed:
+    """The mean of the class maps of an image seen in random sizes and positions (MCA of HAMIL, Zhong et al. 2023).
+
+    Each time the image is resized, mirrored left-right and up-down or not, and turned by 0 to 3 quarters, and its maps
+    are put back. The draws are made once, so that every image, and the same one again, is seen in the same ways.
+
+    Args:
+        count: how many times.
+        spread: factors of the image size are drawn from ``1 - spread`` to ``1 + spread``.
+        seed: of the draws.
+    """
+
+    def __init__(self, count: int = 20, spread: float = 0.25, seed: int = 0) -> None:
+        chance = random.Random(seed)
+        self.poses = [
+            (
+                chance.uniform(1 - spread, 1 + spread),
+                tuple(axis for axis in (-1, -2) if chance.random() < 0.5),
+                chance.randrange(4),
+            )
+            for _ in range(count)
+        ]
+
+    def __call__(self, predict: Predict, image: Tensor) -> Tensor:
+        """Maps ``[B, K, H, W]`` of images ``[B, 3, H, W]``; ``predict`` makes ``[B, K, h, w]`` of ``[B, 3, h, w]``."""
+        seen = (_put_back(predict, resized(image, scale), flip, turn, image) for scale, flip, turn in self.poses)
+        return reduce(torch.add, seen) / len(self.poses)
+
+
+def _put_back(predict: Predict, scaled: Tensor, flip: tuple[int, ...], turn: int, image: Tensor) -> Tensor:
+    """The maps of a resized image that is mirrored and turned, in the position and size of the image itself."""
+    seen = torch.rot90(torch.flip(scaled, flip), turn, (-2, -1))
+    maps = torch.flip(torch.rot90(predict(seen), -turn, (-2, -1)), flip)
+    return F.interpolate(maps.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Scaled:
