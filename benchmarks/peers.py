@@ -50,7 +50,7 @@ def networks() -> Peers:
     torch.manual_seed(0)
     net = partial(PSPNet, CLASSES, "tu-resnest101e")
     relation = partial(SRM, DISTANCE, ANGLE)
-    learner = Peers(net, partial(SWV, OMEGA), "pseudo", relation, loss_weight=VOTED, relation_weight=RELATED).train()
+    learner = Peers(net, partial(SWV, OMEGA), ("pseudo",), relation, loss_weight=VOTED, relation_weight=RELATED).train()
     for module in learner.modules():
         if isinstance(module, nn.Dropout2d):
             module.p = 0.0

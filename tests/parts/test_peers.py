@@ -42,7 +42,7 @@ class Colours(nn.Module):
 
 def peers(**options: object) -> Peers:
     torch.manual_seed(0)
-    settings = {"net": partial(Colours), "loss": partial(SWV, 2.0), "mask": "pseudo"} | options
+    settings = {"net": partial(Colours), "loss": partial(SWV, 2.0), "masks": ("pseudo",)} | options
     return Peers(**settings)  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ def logits(learner: Peers, one: Batch) -> list[Tensor]:
 
 
 def test_each_begins_elsewhere_and_all_of_it_follows_from_the_seed() -> None:
-    build = partial(Peers, net=SMALL, loss=partial(SWV), mask="pseudo")
+    build = partial(Peers, net=SMALL, loss=partial(SWV), masks=("pseudo",))
     first, again, other = (built(build, "segmenter", seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     drawn = [name for name, value in first.items() if name.startswith("nets.0") and value.ndim == 4]
@@ -86,6 +86,21 @@ def test_the_terms_are_those_of_every_network_taught_by_the_others(relation, tea
     assert set(terms) == ({"pixels"} if relation is None else {"pixels", "relation"})
     if relation is not None:
         assert terms["relation"].item() == pytest.approx(related, rel=1e-3, abs=1e-5)
+
+
+def test_several_masks_have_the_same_share() -> None:
+    one = batch()
+    both = Batch(one.image, one.tags, {**one.masks, "other": one.masks["pseudo"].flip(0)})
+    each = [peers(masks=(name,))(both, CLOCK)["pixels"] for name in ("pseudo", "other")]
+    assert each[0] != each[1]
+    torch.testing.assert_close(peers(masks=("pseudo", "other"))(both, CLOCK)["pixels"], sum(each) / 2)
+
+
+def test_one_network_alone_is_plain() -> None:
+    learner, one = peers(loss=partial(SWV, 1.0), count=1), batch()
+    (answer,) = logits(learner, one)
+    expected = nn.functional.cross_entropy(answer, one.masks["pseudo"], ignore_index=255)
+    torch.testing.assert_close(learner(one, CLOCK)["pixels"], expected)
 
 
 def test_each_network_is_run_once_a_step_and_one_alone_where_one_predicts() -> None:
@@ -159,7 +174,7 @@ def test_a_network_of_its_own_has_running_means_of_its_own() -> None:
 @pytest.mark.parametrize(("answer", "networks"), [("first", {"0"}), ("mean", {"0", "1", "2"})])
 def test_only_the_networks_that_answer_are_deployed(tmp_path: Path, answer: str, networks: set[str]) -> None:
     torch.manual_seed(0)
-    learner = Peers(partial(UNet, len(CLASSES), "resnet18", 3, 4), partial(SWV), "pseudo", answer=answer).eval()  # type: ignore[arg-type]
+    learner = Peers(partial(UNet, len(CLASSES), "resnet18", 3, 4), partial(SWV), ("pseudo",), answer=answer).eval()  # type: ignore[arg-type]
     folder = model_folder(tmp_path / "model", Exported(learner))
     predictor = Predictor.load(folder)
     tiles = torch.randint(0, 256, (3, TILE, TILE, 3), dtype=torch.uint8)

@@ -158,6 +158,7 @@ class Hamil(FirstStage, Crf, SecondStage, Method):
     relation: Literal["kl", "none"] = "kl"
     relation_weight: float = Field(default=0.2, gt=0)
     temperature: float = Field(default=30.0, gt=0)
+    networks: int = Field(default=3, ge=2)
     answer: Literal["mean", "first"] = "mean"
 
     @model_validator(mode="after")
@@ -184,11 +185,12 @@ class Hamil(FirstStage, Crf, SecondStage, Method):
             Peers,
             net=self.network(lab),
             loss=partial(SWV, float(self.omega)),
-            mask="pseudo",
+            masks=("pseudo",),
             relation=partial(KL, self.temperature) if self.relation == "kl" else None,
             relation_weight=self.relation_weight,
             teacher="mean",
             answer=self.answer,
             scale=self.seg_scale,
+            count=self.networks,
         )
         return lab.fit("segmenter", peers, masks={"pseudo": pseudo})

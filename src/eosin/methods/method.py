@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from torch import nn
 
 from eosin.core.artifact import MaskSet, Trained
+from eosin.core.errors import WrongUse
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner
 from eosin.parts.attention.cca import CCA
@@ -23,7 +24,7 @@ from eosin.parts.losses.soft_margin import SoftMargin, balancing
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
 from eosin.parts.refine import DenseCrf
-from eosin.parts.segmenters import NETS, Net, Segmenter
+from eosin.parts.segmenters import NETS, Net, Pyramid, Segmenter
 
 L = TypeVar("L", bound=Learner)
 Attention = Literal["none", "criss-cross", "criss-cross-twice", "cca"]
@@ -32,6 +33,7 @@ ATTENTIONS: Mapping[Attention, Callable[[int], nn.Module]] = {
     "criss-cross-twice": CrissCrossTwice,
     "cca": CCA,
 }
+STAGES = {3: (4,), 4: (5,), 5: (6,)}  # of ResNet-38, by seg_depth: all have stride 8, so the depth is that of features
 ALIKE: Callable[[], nn.Module] = partial(PixelCrossEntropy)  # all pixels weigh the same
 
 
@@ -166,12 +168,20 @@ class SecondStage(BaseModel):
         build = partial(Segmenter, net=self.network(lab), loss=loss, mask=name, scale=self.seg_scale)
         return lab.fit("segmenter", build, masks={name: masks})
 
-    def network(self, lab: Lab) -> partial[nn.Module]:
-        """What makes its network."""
+    def network(self, lab: Lab) -> Callable[[], nn.Module]:
+        """What makes its network.
+
+        Raises:
+            WrongUse: for ResNet-38 with another decoder than that of a PSPNet.
+        """
         pretrained = pretrained_from(self.seg_pretrained)
-        return partial(
-            NETS[self.seg_net], len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained
-        )
+        if self.seg_encoder != "resnet38":
+            net = NETS[self.seg_net]
+            return partial(net, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained)
+        if self.seg_net != "pspnet":
+            raise WrongUse(f"seg_encoder = 'resnet38' goes with seg_net = 'pspnet', not {self.seg_net!r}")
+        encoder = partial(Encoder, self.seg_encoder, STAGES[self.seg_depth], pretrained=pretrained)
+        return partial(Pyramid, encoder, len(lab.classes), self.seg_width)
 
 
 class Crf(BaseModel):

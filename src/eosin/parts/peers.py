@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -26,21 +26,21 @@ class Peers(Learner):
         net: makes a network, ``[B, 3, H, W]`` to logits ``[B, K, H, W]``. It is called for each one in turn, so that
             what is drawn at random differs, and what is loaded from a file is the same.
         loss: makes the pixel loss, ``(logits, mask, votes of the peers)`` to a scalar.
-        mask: which of the batch's masks is learnt.
+        masks: which of the batch's masks are learnt; of several, each pixel loss has the same share.
         relation: makes the second loss, ``(logits, logits of a peer)`` to a scalar; None has none.
         loss_weight: of the pixel loss.
         relation_weight: of the second loss.
         teacher: ``each``: the second loss to each peer, averaged; ``mean``: to the mean of their logits.
         answer: who predicts: ``first``: the first network alone; ``mean``: the mean of all logits.
         scale: images are resized by this factor before the networks, masks likewise in training.
-        count: how many networks; two at least.
+        count: how many networks. Two vote unanimously; one has no peers, and no second loss.
     """
 
     def __init__(
         self,
         net: Callable[[], nn.Module],
         loss: Callable[[], nn.Module],
-        mask: str,
+        masks: Sequence[str],
         relation: Callable[[], nn.Module] | None = None,
         loss_weight: float = 1.0,
         relation_weight: float = 1.0,
@@ -54,7 +54,7 @@ class Peers(Learner):
         self.nets = nn.ModuleList([net() for _ in range(count)])
         self.loss = loss()
         self.relation = None if relation is None else relation()
-        self.mask = mask
+        self.masks = tuple(masks)
         self.loss_weight, self.relation_weight = loss_weight, relation_weight
         self.teacher, self.answer = teacher, answer
         self.scale = scale
@@ -69,9 +69,9 @@ class Peers(Learner):
         logits = self.logits(batch.image)
         taught = [one.detach() for one in logits]
         votes = [one.argmax(1) for one in taught]
-        mask = resized_masks(batch.masks[self.mask], logits[0])
-        pixels = [self.loss(one, mask, _others(votes, i)) for i, one in enumerate(logits)]
-        terms = {"pixels": self.loss_weight * torch.stack(pixels).sum()}
+        masks = [resized_masks(batch.masks[name], logits[0]) for name in self.masks]
+        pixels = [self.loss(one, mask, _others(votes, i)) for mask in masks for i, one in enumerate(logits)]
+        terms = {"pixels": self.loss_weight * torch.stack(pixels).sum() / len(masks)}
         if self.relation is not None:
             related = [self._related(one, _others(taught, i)) for i, one in enumerate(logits)]
             terms["relation"] = self.relation_weight * torch.stack(related).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -203,6 +203,67 @@ class SegFormer(SmpNet):
         pretrained: str | Weights = "none",
     ) -> None:
         super().__init__(smp.Segformer, classes, encoder, depth, pretrained, decoder_segmentation_channels=width)
+
+
+class Features(Protocol):
+    """An encoder whose last features are used, with the channels and strides of each."""
+
+    channels: list[int]
+    strides: list[int]
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """Feature maps, the deepest last."""
+        ...
+
+
+class Pyramid(nn.Module):
+    """The decoder of PSPNet behind an encoder that SMP does not have, such as ResNet-38 (OEEM's second stage).
+
+    Args:
+        encoder: makes the encoder.
+        classes: K.
+        width: channels of each level of the pyramid, and after it.
+        cells: a side, of the levels.
+        dropout: share of channels dropped before the last convolution.
+
+    Shapes:
+        ``[B, 3, H, W]`` to logits ``[B, K, H, W]``.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[], Features],
+        classes: int,
+        width: int = 512,
+        cells: tuple[int, ...] = (1, 2, 3, 6),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder()
+        deep = self.encoder.channels[-1]
+        self.levels = nn.ModuleList(_level(deep, width, side) for side in cells)
+        self.join = nn.Sequential(*_normed(deep + len(cells) * width, width, 3), nn.Dropout2d(dropout))
+        self.head = nn.Conv2d(width, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits, resized bilinearly from the stride of the encoder."""
+        features = self.encoder(image)[-1]
+        seen = [_resized(level(features), features.shape) for level in self.levels]
+        return _resized(self.head(self.join(torch.cat([features, *seen], 1))), image.shape)
+
+
+def _level(channels: int, width: int, side: int) -> nn.Sequential:
+    """A level of the pyramid; a single cell has no norm, which could not learn from a batch of one."""
+    one = [nn.Conv2d(channels, width, 1), nn.ReLU()] if side == 1 else _normed(channels, width, 1)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(side), *one)
+
+
+def _normed(channels: int, width: int, side: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, side, padding=side // 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+
+
+def _resized(maps: Tensor, shape: Sequence[int]) -> Tensor:
+    return F.interpolate(maps, size=list(shape[-2:]), mode="bilinear", align_corners=False)
 
 
 Net = Literal["unet", "unetplusplus", "pspnet", "deeplabv3plus", "segformer"]

@@ -34,7 +34,7 @@ class SWV(nn.Module):
         Args:
             logits: ``[B, K, H, W]``.
             masks: int64 ``[B, H, W]``, ``0..K-1`` or ``ignore``.
-            votes: the classes that each peer names, int64 ``[B, H, W]``; at least one, which then always agrees.
+            votes: the classes that each peer names, int64 ``[B, H, W]``; one always agrees, and so do none.
 
         Returns:
             A scalar; 0 with a gradient (of zeros) where no pixel is labelled.
