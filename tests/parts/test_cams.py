@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eosin.parts.backbones.encoder import Encoder
-from eosin.parts.cams import Averaged, GradCam, LinearCam, Scaled
+from eosin.parts.cams import Averaged, GradCam, LinearCam, Scaled, Transformed
 from eosin.parts.classifiers import CamClassifier
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
@@ -90,6 +90,39 @@ def test_scales_are_averaged_at_the_size_of_the_image() -> None:
 def test_coarse_maps_are_resized_and_float() -> None:
     maps = Averaged(views=4)(lambda image: F.avg_pool2d(image, 4).bfloat16(), IMAGE)
     assert maps.shape == IMAGE.shape and maps.dtype == torch.float32
+
+
+def test_random_transforms_are_drawn_once_and_as_told() -> None:
+    many = Transformed(400, 0.25).poses
+    scales = [scale for scale, _, _ in many]
+    assert 0.75 <= min(scales) < 0.77 and 1.23 < max(scales) <= 1.25
+    assert {flip for _, flip, _ in many} == {(), (-1,), (-2,), (-1, -2)} and {turn for *_, turn in many} == {0, 1, 2, 3}
+    assert Transformed(5).poses == Transformed(5).poses == many[:5] != Transformed(5, seed=1).poses
+    assert len(Transformed().poses) == 20
+    maps = [Transformed(3)(texture, image) for image in (WIDE, WIDE[:1])]
+    torch.testing.assert_close(maps[0][:1], maps[1])
+
+
+@pytest.mark.parametrize("image", [IMAGE, WIDE], ids=["square", "wide"])
+def test_what_was_transformed_is_put_back(image) -> None:
+    """One position at a time, by undoing each move in turn; and the mean of all is the mean of them."""
+    several, singly = Transformed(6, 0.0), []
+    for pose in several.poses:
+        one = Transformed(1, 0.0)
+        one.poses = [pose]
+        torch.testing.assert_close(one(lambda x: x, image), image)
+        _, flip, turn = pose
+        seen = image
+        for axis in flip:
+            seen = seen.flip(axis)
+        maps = texture(seen.rot90(turn, (2, 3))).rot90(4 - turn, (2, 3))
+        for axis in flip:
+            maps = maps.flip(axis)
+        torch.testing.assert_close(one(texture, image), maps)
+        singly.append(maps)
+    torch.testing.assert_close(several(texture, image), torch.stack(singly).mean(0))
+    resized = Transformed(4, 0.25)(lambda x: F.avg_pool2d(x, 2), image)
+    assert resized.shape == image.shape and resized.isfinite().all()
 
 
 MAPS = [[[2.0, 1.0], [0.0, -4.0]], [[0.5, 0.25], [-1.0, 0.0]]]
@@ -194,6 +227,13 @@ def test_maps_by_gradients_are_those_of_the_loop(kind, tap, weigh) -> None:
         for k in range(2):
             expected = by_loops(weigh, *slopes(net, image, k, TAPS.index(tap)))
             torch.testing.assert_close(found[k], torch.tensor(expected), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("tap", TAPS)
+def test_maps_may_keep_what_speaks_against_a_class(tap) -> None:
+    net = learner()
+    signed, positive = (GradCam("mean", tap, TAPS, relu)(net, SMALL) for relu in (False, True))
+    assert signed.min() < 0 and torch.equal(signed.relu(), positive)
 
 
 # One channel of 2 x 2, worked by hand.

@@ -16,9 +16,20 @@ from torch import Tensor, nn
 from eosin.core.errors import EosinError, WrongUse
 from eosin.core.fingerprint import canonical
 from eosin.core.values import Batch, Clock
-from eosin.parts.backbones.encoder import pretrained_from
+from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
-from eosin.parts.segmenters import NETS, DeepLabV3Plus, Net, PSPNet, SegFormer, Segmenter, SmpNet, UNet, UNetPlusPlus
+from eosin.parts.segmenters import (
+    NETS,
+    DeepLabV3Plus,
+    Net,
+    PSPNet,
+    Pyramid,
+    SegFormer,
+    Segmenter,
+    SmpNet,
+    UNet,
+    UNetPlusPlus,
+)
 
 CLOCK = Clock(0, 0, 1, 1)
 SHALLOW = partial(UNet, 3, "resnet18", 3, 4)
@@ -183,6 +194,47 @@ def whole(encoder: str) -> dict[str, Tensor]:
     name = encoder.removeprefix("tu-")
     mit = name.startswith("mit_")
     return (smp.encoders.get_encoder(name, weights=None) if mit else timm.create_model(name)).state_dict()
+
+
+class TestPyramid:
+    """PSPNet behind an encoder of ours."""
+
+    stages = partial(Encoder, "resnet18", (2, 3), 8)
+
+    @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+    @torch.no_grad()
+    def test_any_size_comes_back(self, size: tuple[int, int]) -> None:
+        net = Pyramid(self.stages, 3, 8).eval()
+        assert net(torch.rand(2, 3, *size)).shape == (2, 3, *size)
+
+    def test_it_is_that_of_oeem_behind_resnet_38(self) -> None:
+        with torch.device("meta"):
+            net = Pyramid(partial(Encoder, "resnet38", (6,)), 4)
+        assert sum(p.numel() for p in net.encoder.parameters()) == 105_070_912
+        level, join = 4096 * 512, (4096 + 4 * 512) * 512 * 9
+        assert sum(p.numel() for p in net.levels.parameters()) == 4 * level + 3 * 2 * 512 + 512  # norms, and one bias
+        assert sum(p.numel() for p in net.join.parameters()) == join + 2 * 512
+        assert sum(p.numel() for p in net.head.parameters()) == 512 * 4 + 4
+
+    def test_a_gradient_reaches_every_weight_also_of_a_single_image(self) -> None:
+        learner = Segmenter(partial(Pyramid, self.stages, 3, 8), partial(PixelCrossEntropy), "pseudo").train()
+        one = batch((64, 64))
+        learner(Batch(one.image[1:], one.tags[1:], {"pseudo": one.masks["pseudo"][1:]}), CLOCK)["pixels"].backward()
+        norms = [m.weight for m in learner.modules() if isinstance(m, nn.BatchNorm2d)]
+        idle = [n for n, p in learner.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
+        assert norms and all("conv" in name or "bn" in name for name in idle), "timm begins with branches at zero"
+
+    @torch.no_grad()
+    def test_its_levels_are_means_of_cells_at_the_size_of_the_features(self) -> None:
+        net = Pyramid(self.stages, 3, 8, cells=(1, 2)).eval()
+        seen = []
+        net.join.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        image = torch.rand(1, 3, 32, 32)
+        net(image)
+        features = net.encoder(image)[-1]
+        assert torch.equal(seen[0][:, :256], features) and seen[0].shape == (1, 256 + 2 * 8, 4, 4)
+        one = nn.functional.relu(net.levels[0][1](features.mean((2, 3), keepdim=True)))
+        torch.testing.assert_close(seen[0][:, 256:264], one.expand(-1, -1, 4, 4))
 
 
 class TestWeights:
