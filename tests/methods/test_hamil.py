@@ -20,6 +20,7 @@ from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.losses.swv import SWV
 from eosin.parts.peers import Peers
 from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import RefinedArgmax
 from eosin.parts.refine import DenseCrf, WhitePixels
 from eosin.parts.segmenters import DeepLabV3Plus
@@ -155,6 +156,17 @@ class TestHamil:
         assert (other.loss.agreed, other.loss.split) == (1, 0) and other.relation is None
         assert other.answer == "first" and len(other.nets) == 2
 
+    def test_it_takes_attention_and_pooling_of_the_gland_method(self) -> None:
+        """Its supplement (A5) has both in HAMIL."""
+        lab = plan(**SMALL, attention="cca", attention_at=(1, 2), pool="mpfp")
+        net = lab.call("classifier").build()
+        assert isinstance(net.pool, MPFP) and net.eval().exits(images())[0].shape == (2, 3, 8, 12)
+        attended = {
+            name.split(".")[2] for name, _ in net.named_parameters() if name.startswith("encoder.net.attention")
+        }
+        assert len(attended) == 2
+        assert {net.rate(name) for name, _ in net.named_parameters() if name.endswith(".gate")} == {10}
+
     def test_what_it_trains_can_be_built_trained_asked_and_draws(self) -> None:
         lab, image = plan(**SMALL, transforms=3), images()
         for name in lab.names("fit"):
@@ -185,6 +197,7 @@ class TestHamil:
             {"transforms": 0},
             {"networks": 1},
             {"relation": "structure"},
+            {"pool": "mpfp", "compete": "softmax"},
         ],
     )
     def test_options_out_of_range_are_refused(self, options: dict[str, Any]) -> None:

@@ -15,12 +15,14 @@ from torch.nn import functional as F
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
 from eosin.core.values import Batch, Clock
-from eosin.methods.method import Crf, FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import Attentive, Crf, FirstStage, Ingredient, Method, SecondStage
+from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.cams import EPS, Transformed
 from eosin.parts.classifiers import CamClassifier, Features
 from eosin.parts.losses.kl import KL
 from eosin.parts.losses.swv import SWV
 from eosin.parts.peers import Peers
+from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import RefinedArgmax
 from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import Net
@@ -104,7 +106,7 @@ class ExitMaps:
         return learner.shown(image)
 
 
-class Hamil(FirstStage, Crf, SecondStage, Method):
+class Hamil(Attentive, FirstStage, Crf, SecondStage, Method):
     """Maps of several exits and random views; three networks trained on them vote for pixels and teach each other.
 
     Idea:
@@ -146,6 +148,7 @@ class Hamil(FirstStage, Crf, SecondStage, Method):
     exits: tuple[Annotated[int, Field(ge=0)], ...] = (3,)
     block: int = Field(default=3, ge=0)
     output_stride: Literal[8, 16, 32] = 8
+    pool: Literal["gap", "highest", "mpfp"] = "gap"  # type: ignore[assignment]
     compete: Literal["softmax", "none"] = "none"
     averaging: Literal["random", "fixed"] = "random"
     transforms: int = Field(default=20, ge=1)
@@ -165,7 +168,17 @@ class Hamil(FirstStage, Crf, SecondStage, Method):
     def _rising(self) -> Self:
         if any(low >= high for low, high in pairwise((*self.exits, self.tap))):
             raise ValueError(f"exits = {list(self.exits)}: name levels before tap = {self.tap} in rising order")
+        if self.pool == "mpfp" and self.compete == "softmax":
+            raise ValueError("pool = 'mpfp' takes signed maps: set compete to 'none'")
         return self
+
+    def encoding(self, *taps: int) -> partial[Encoder]:
+        """What builds the encoder, with its attention."""
+        return self.attended(super().encoding(*taps))
+
+    def pooling(self, lab: Lab) -> Callable[[], nn.Module]:
+        """What makes the pooling of class maps, one for all exits."""
+        return partial(MPFP, len(lab.classes)) if self.pool == "mpfp" else super().pooling(lab)
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, three networks."""
