@@ -161,6 +161,6 @@ def _others(value: Any, annotation: Any) -> Iterator[Any]:
     elif isinstance(value, tuple | list):
         for i, inner in enumerate(value):
             yield from ([*value[:i], other, *value[i + 1 :]] for other in _others(inner, type(inner)))
-        yield [*value, *value[:1]]
+        yield from ([*value, *more] for more in ([value[:1]] if value else ([1], [2])))
     elif value is None:
         yield from (1, 0.5, "imagenet")
