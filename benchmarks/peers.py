@@ -4,9 +4,9 @@ Usage: ``python benchmarks/peers.py [--threads 1] [--quick] [--write PAGE]``.
 
 Stage 2 of ARML as it is trained here, against the same objective as its formulas have it: for each of the three roles
 all networks answer anew, nine passes in all, peers are detached, and the relations of images are taken of the
-differences of all pairs of them, ``B x B x D`` numbers. The bounds are of that rival. A better one, whose peers record no
-gradients, is shown beside it. All have the same weights, float32, and no dropout, so that every pass of a network is the
-same; batch, image size and network are those of the paper.
+differences of all pairs of them, ``B x B x D`` numbers. The bounds are of that rival; a better one, whose peers record
+no gradients, is shown beside it. All have the same weights, float32, and no dropout, so that every pass of a network is
+the same; batch, image size and network are those of the paper.
 
 A ratio is the median over rounds in which rivals take turns; memory is the peak of a process of its own.
 """
