@@ -18,14 +18,14 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from _page import commit, processor, table, write
+from _page import Ratio, commit, processor, table, write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -127,8 +127,8 @@ def peak(name: str, count: int, side: int, threads: int) -> float:
     return after - before
 
 
-def measured(rounds: int, count: int, side: int, threads: int) -> tuple[list[list[str]], bool]:
-    """Rows of the table, and whether all bounds hold."""
+def measured(rounds: int, count: int, side: int, threads: int) -> list[Ratio]:
+    """What each rival takes, and how far the losses are apart."""
     mb = {}
     for name in STEPS:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -145,26 +145,15 @@ def measured(rounds: int, count: int, side: int, threads: int) -> tuple[list[lis
         print(*(f"{name} {losses[name]:.7f}" for name in STEPS), flush=True)
     print(*(f"{name} {statistics.median(each):.1f} s a step" for name, each in seconds.items()), flush=True)
     what = f"three PSPNets (ResNeSt-101), {side} px, batch {count}"
-    rows = []
+    found = []
     for rival, told in RIVALS.items():
-        bounded = rival == "printed"
         gains = [b / a for a, b in zip(seconds["ours"], seconds[rival], strict=True)]
-        rows.append(row(f"steps/s, ours : {told}, {what}", gains, "≥", FASTER if bounded else None))
-        share = f"peak memory, ours : {told} ({mb['ours']:.0f} : {mb[rival]:.0f} MB)"
-        rows.append(row(share, [mb["ours"] / mb[rival]], "≤", SMALLER if bounded else None))
+        bounds = (("≥", FASTER), ("≤", SMALLER)) if rival == "printed" else ((), ())
+        found.append(Ratio(f"steps/s, ours : {told}, {what}", gains, *bounds[0]))
+        memory = f"peak memory, ours : {told} ({mb['ours']:.0f} : {mb[rival]:.0f} MB)"
+        found.append(Ratio(memory, [mb["ours"] / mb[rival]], *bounds[1]))
     apart = abs(losses["ours"] - losses["printed"]) / abs(losses["printed"])
-    rows.append(row("difference of the losses, relative", [apart], "≤", APART))
-    return rows, not any(line[-1] == "BROKEN" for line in rows)
-
-
-def row(name: str, rounds: Sequence[float], sign: str, bound: float | None) -> list[str]:
-    """Name, median, spread, bound and verdict."""
-    value = statistics.median(rounds)
-    spread = f"{min(rounds):.3f} to {max(rounds):.3f}" if len(rounds) > 1 else ""
-    if bound is None:
-        return [name, f"{value:.3g}", spread, "", ""]
-    holds = value >= bound if sign == "≥" else value <= bound
-    return [name, f"{value:.3g}", spread, f"{sign} {bound:g}", "ok" if holds else "BROKEN"]
+    return [*found, Ratio(f"difference of the losses, relative ({apart:.1e})", [apart], "≤", APART)]
 
 
 def main() -> int:
@@ -178,13 +167,14 @@ def main() -> int:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     torch.set_num_threads(arguments.threads)
     sizes = (1, 4, 64) if arguments.quick else (3, BATCH, SIDE)
-    rows, hold = measured(*sizes, arguments.threads)
+    ratios = measured(*sizes, arguments.threads)
     where = f"Device cpu: {processor()}; float32, torch threads {arguments.threads}, torch {torch.__version__}"
-    tables = f"{table([['Ratio', 'Median', 'Rounds', 'Bound', ''], *rows])}\n\n{where}, commit {commit()}."
+    listed = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in ratios)])
+    tables = f"{listed}\n\n{where}, commit {commit()}."
     print(f"\n{tables}", flush=True)
     if arguments.write:
         write(arguments.write, BLOCK, tables)
-    return 0 if hold else 1
+    return 0 if all(ratio.holds for ratio in ratios) else 1
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _page import commit, processor, table, write
+from _page import Ratio, commit, processor, table, write
 from PIL import Image
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils.flop_counter import FlopCounterMode
-from training import Ratio, seconds
+from training import seconds
 
 import eosin  # noqa: F401  (before segmentation_models_pytorch, which imports torchvision)
 from eosin import __version__

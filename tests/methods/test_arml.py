@@ -196,7 +196,7 @@ class TestArml:
         assert len(net.taps(images())) == 2
         for name, side in (("pseudo-1", 8), ("pseudo-3", 2)):
             source = lab.call(name).build().source
-            assert isinstance(source, GradCam) and not source.relu
+            assert isinstance(source, GradCam) and source.signed
             assert source(net, images()).shape == (2, 3, side, side)
 
     def test_a_mask_of_the_last_tap_is_the_plain_one(self) -> None:
