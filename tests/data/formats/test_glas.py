@@ -135,6 +135,26 @@ def test_test_b_of_the_folder_form_is_a_split_too(folders: Path, tmp_path: Path)
     assert not (data.folder / "test").exists()
 
 
+@pytest.mark.parametrize("grade", ["benign", "malignant"])
+def test_the_images_of_one_grade_are_a_data_set_of_their_own(
+    official: Path, folders: Path, tmp_path: Path, grade: str
+) -> None:
+    malignant = {"train_2", "train_10", "testA_1"}
+    table = next(official.glob("*/Grade.csv"))
+    lines = [
+        line.replace("benign", "malignant") if line.split(",")[0] in malignant else line
+        for line in table.read_text().splitlines()
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    data = imported(official, tmp_path / "d", grade=grade, val_fraction=0)
+    wanted = {name for name in PATIENTS if (name in malignant) == (grade == "malignant")}
+    assert data.name == f"glas-{grade}"
+    assert set(data.items("train").parents.tolist()) == {name for name in wanted if name.startswith("train")}
+    assert data.splits == (("train", "testb") if grade == "benign" else ("train", "test"))
+    with pytest.raises(EosinError, match="column 'grade_glas' is missing"):
+        imported(folders, tmp_path / "none", grade=grade)
+
+
 def test_both_forms_agree(official: Path, folders: Path, tmp_path: Path) -> None:
     first, second = imported(official, tmp_path / "a"), imported(folders, tmp_path / "b")
     assert first.items("test").ids.tolist() == second.items("test").ids.tolist() == ["testA_1"]

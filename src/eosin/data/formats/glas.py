@@ -4,7 +4,8 @@ Reads the official files (``train_1.bmp``, ``train_1_anno.bmp``, ``Grade.csv``) 
 (``labels.csv``, ``train/images/train_1.jpg``, ``train/masks/train_1.png``). The official masks number the glands; a
 pixel of any gland is class 1, all else class 0. Training images become patches with one tag per class that covers more
 than 5 % of the patch; validation images are whole and of patients that no training patch is of. The official test
-images stay whole: the split ``test`` is test A, ``testb`` is test B where the source has it.
+images stay whole: the split ``test`` is test A, ``testb`` is test B where the source has it. The images of one grade,
+benign or malignant, can be made a data set of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +48,7 @@ CITATION = (
 
 # The official parts, as the files name them, and the splits they become; some of ``train`` goes to ``val``.
 PARTS = {"train": "train", "testA": "test", "testB": "testb"}
+OFFICIAL_GRADE, GRADE_COLUMN = "grade (GlaS)", "grade_glas"  # of Grade.csv and labels.csv: benign or malignant
 
 Array = np.ndarray
 
@@ -61,6 +64,7 @@ class Options(BaseModel):
     val_fraction: float = Field(default=0.2, ge=0, lt=1, description="share of the training images, by patient")
     val_patients: Names = Field(default=(), description="these patients instead of a share, as 1,5,13")
     seed: int = Field(default=0, ge=0, description="which patients are held out")
+    grade: Literal["all", "benign", "malignant"] = Field(default="all", description="the images of this grade alone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +77,25 @@ class _Image:
     image: Path
     mask: Path
     instances: Path | None
+    grade: str
 
 
 def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int], None]) -> None:
     """Make the data set ``dest``.
 
     Raises:
-        EosinError: if a file is missing or damaged, or an image is smaller than a patch.
+        EosinError: if a file is missing or damaged, an image is smaller than a patch, or a grade is asked for and the
+            table has none.
         WrongUse: if ``val_patients`` names a patient without training images, or the stride leaves gaps.
     """
-    images = sorted(_images(source), key=lambda image: natural(Path(image.name)))
+    found = sorted(_images(source, options.grade != "all"), key=lambda image: natural(Path(image.name)))
+    images = [image for image in found if options.grade in ("all", image.grade)]
     val = _validation(images, options)
     with atomic_folder(dest) as folder:
         rows = [row for some in in_threads(partial(_write, folder, val, options), images, progress) for row in some]
         write_dataset(
             folder,
-            name="glas",
+            name="glas" if options.grade == "all" else f"glas-{options.grade}",
             classes=GLANDS,
             rows=rows,
             mpp=MPP,
@@ -100,16 +107,18 @@ def run(source: Path, dest: Path, options: Options, progress: Callable[[int, int
         )
 
 
-def _images(source: Path) -> list[_Image]:
-    """List the images of either form."""
+def _images(source: Path, graded: bool) -> list[_Image]:
+    """List the images of either form; ``graded`` wants the table to say their grades."""
     labels = source / "labels.csv"
     if labels.is_file():
-        return [_of_folder(labels, record) for record in _records(labels, ("name", "split", "patient"))]
+        needed = ("name", "split", "patient", *([GRADE_COLUMN] * graded))
+        return [_of_folder(labels, record) for record in _records(labels, needed)]
     tables = [source / "Grade.csv", *sorted(source.glob("*/Grade.csv"))]
     grades = next((table for table in tables if table.is_file()), None)
     if grades is None:
         raise EosinError(f"{source}: neither Grade.csv nor labels.csv in it; give the folder of the GlaS files")
-    return [_official(grades, record) for record in _records(grades, ("name", "patient ID"))]
+    needed = ("name", "patient ID", *([OFFICIAL_GRADE] * graded))
+    return [_official(grades, record) for record in _records(grades, needed)]
 
 
 def _records(table: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
@@ -134,13 +143,15 @@ def _of_folder(table: Path, record: dict[str, str]) -> _Image:
     image = next((file for file in files if file.is_file()), files[0])
     split = _split(table, name, record["split"])
     mask, numbers = part / "masks" / f"{name}.png", part / "instances"
-    return _Image(name, split, record["patient"], image, mask, numbers / mask.name if numbers.is_dir() else None)
+    instances = numbers / mask.name if numbers.is_dir() else None
+    return _Image(name, split, record["patient"], image, mask, instances, record.get(GRADE_COLUMN, ""))
 
 
 def _official(table: Path, record: dict[str, str]) -> _Image:
     name = record["name"]
     image, numbers = table.parent / f"{name}.bmp", table.parent / f"{name}_anno.bmp"
-    return _Image(name, _split(table, name, name.partition("_")[0]), record["patient ID"], image, numbers, numbers)
+    split, grade = _split(table, name, name.partition("_")[0]), record.get(OFFICIAL_GRADE, "")
+    return _Image(name, split, record["patient ID"], image, numbers, numbers, grade)
 
 
 def _validation(images: list[_Image], options: Options) -> set[str]:
