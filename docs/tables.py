@@ -4,17 +4,23 @@
     python docs/tables.py docs/results/comparisons.md glas runs/compared
 
 replaces what stands between ``<!-- seeds -->`` and ``<!-- /seeds -->`` in the page by a table of the runs, or by the
-``compare.md`` of the comparison, its headings two levels lower.
+``compare.md`` of the comparison (``adapt.md`` of an adaptation), its headings two levels lower. The box plot of an
+adaptation becomes ``docs/pictures/<block>.svg``.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from eosin.core.artifact import write_text
+from eosin.report.adapt.write import PICTURE as PLOT
 from eosin.report.table import results_table
+
+PICTURES = Path(__file__).resolve().parent / "pictures"
 
 
 def fill(page: Path, block: str, sources: list[Path]) -> None:
@@ -23,8 +29,12 @@ def fill(page: Path, block: str, sources: list[Path]) -> None:
     text = page.read_text(encoding="utf-8")
     if begin not in text or end not in text:
         sys.exit(f"{page}: has no block {begin} ... {end}")
-    compared = sources[0] / "compare.md"
-    table = lowered(compared.read_text(encoding="utf-8")) if compared.is_file() else results_table(sources)
+    told = next((path for name in ("compare.md", "adapt.md") if (path := sources[0] / name).is_file()), None)
+    table = results_table(sources) if told is None else lowered(told.read_text(encoding="utf-8"))
+    if f"]({PLOT})" in table:
+        picture = PICTURES / f"{block}.svg"
+        shutil.copyfile(sources[0] / PLOT, picture)
+        table = table.replace(f"]({PLOT})", f"]({Path(os.path.relpath(picture, page.resolve().parent)).as_posix()})")
     write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table.strip()}\n{end}", text, flags=re.DOTALL))
 
 

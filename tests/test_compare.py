@@ -5,7 +5,6 @@ Runs are made in this process, which saves the imports of a new one; one test st
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
@@ -17,13 +16,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
 
 from command_line import call
-from eosin.cli.show import State, comparison_table, score_table
+from eosin.cli.show import comparison_table, score_table
 from eosin.core.artifact import write_json
 from eosin.core.errors import WrongUse
 from eosin.core.fingerprint import digest
@@ -35,9 +34,10 @@ from eosin.report.compare.read import read_run
 from eosin.verbs import cells
 from eosin.verbs.budget import budgeted
 from eosin.verbs.cells import Cell, Plan, alone, cell
-from eosin.verbs.compare import _asked, _named
+from eosin.verbs.compare import _named, asked_for
 from eosin.verbs.train import resolve
 from report.compare.hand_made import drawn, write_run
+from same_process import Here
 
 PHANTOM = PhantomSpec(patches=24, val=6, test=9, large=1, size=48, large_size=96, patients=9)
 OPTIONS = {"seg_depth": 3, "seg_width": 4, "seg_scale": 0.5}
@@ -52,29 +52,6 @@ TAGS = {
     "options": WEAK,
     "fit": {"batch": 8, "precision": "fp32", "classifier": {"epochs": 1}, "segmenter": {"epochs": 1}},
 }
-
-
-class Here:
-    """A process that is run at once, in this one."""
-
-    started: ClassVar[list[list[str]]] = []
-
-    def __init__(self, command: list[str], stdout: int, stderr: Any, start_new_session: bool) -> None:
-        self.started.append(command)
-        before = State.json
-        with (
-            Path(os.devnull).open("w") as nothing,
-            contextlib.redirect_stdout(nothing),
-            contextlib.redirect_stderr(stderr),
-        ):
-            self.returncode = call(*command[3:])
-        State.json = before
-
-    def wait(self, timeout: float) -> int:
-        return self.returncode
-
-    def poll(self) -> int | None:
-        return self.returncode
 
 
 @pytest.fixture(autouse=True)
@@ -533,7 +510,7 @@ def test_scores_against_masks_are_shown_as_such_though_tags_were_scored_too(comp
 
 
 def test_the_shipped_recipe_of_a_method_for_the_data_is_taken() -> None:
-    plans = _asked(["cam", "supervised"], "", None, []).plans
+    plans = asked_for(["cam", "supervised"], "", None, []).plans
     assert [(plan.name, plan.recipe) for plan in plans] == [
         ("cam", "cam-phantom"),
         ("supervised", "supervised-phantom"),

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from eosin.cli.data import data_app
 from eosin.cli.options import Data, Json, Out
 from eosin.cli.show import (
     State,
+    adaptation_table,
     comparison_table,
     details,
     error,
@@ -27,6 +29,7 @@ from eosin.cli.show import (
     print_,
     print_run,
     score_table,
+    shares,
     table,
 )
 
@@ -157,10 +160,28 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
         list[str] | None, typer.Option(metavar="A,B", help="Classes whose mean IoU gets a column of its own.")
     ] = None,
     split: Annotated[str, typer.Option(help="Which split is compared.")] = "test",
+    adapt: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="SOURCE TARGET", help="Train on one data set, go on with a share of the other; both ways."
+        ),
+    ] = None,
+    fractions: Annotated[
+        str | None, typer.Option(metavar="F,G", help="With --adapt: the shares; 0.2,0.1,0.05,0.01.")
+    ] = None,
+    scratch: Annotated[bool, typer.Option("--scratch", help="With --adapt: train on the shares alone, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare runs, methods or the rows of an ablation: scores, intervals, paired tests, cost, published numbers."""
     State.json = as_json
+    if adapt is not None:
+        others = {"RUNS": runs, "--ablation": ablation, "--data": data, "--budget": budget, "--group": group}
+        _refuse("--adapt takes no", others, "the two data sets are all that it compares on")
+        _adapt(adapt, methods, fractions, seeds, scratch, out, overrides or [], split)
+        return
+    _refuse(
+        "without --adapt there is no", {"--fractions": fractions, "--scratch": scratch}, "add --adapt SOURCE TARGET"
+    )
     from eosin.verbs.compare import compare as made
 
     comparison = shown(
@@ -182,9 +203,55 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
     print_(json.loads((out / "compare.json").read_text(encoding="utf-8")), lambda: comparison_table(comparison))
     if not as_json:
         print(f"tables: {out / 'compare.html'}   (also .md, .tex, .json, csv; for research use only)")
-    for failure in comparison.failures:
+    _told(comparison.failures)
+
+
+def _refuse(why: str, options: Mapping[str, object], mend: str) -> None:
+    """Refuse options that were given and have no meaning here."""
+    from eosin.core.errors import WrongUse
+
+    if given := [name for name, value in options.items() if value]:
+        raise WrongUse(f"{why} {', '.join(given)}: {mend}")
+
+
+def _adapt(
+    pair: tuple[Path, Path],
+    methods: str | None,
+    fractions: str | None,
+    seeds: int | None,
+    scratch: bool,
+    out: Path,
+    overrides: list[str],
+    split: str,
+) -> None:
+    """``compare --adapt``."""
+    from eosin.verbs.adapt import FRACTIONS, METHODS, SEEDS, adapt
+
+    study = shown(
+        lambda progress: adapt(
+            *pair,
+            methods=names(methods) or METHODS,
+            fractions=shares(fractions) if fractions else FRACTIONS,
+            seeds=seeds or SEEDS,
+            scratch=scratch,
+            out=out,
+            overrides=overrides,
+            split=split,
+            command=shlex.join(["eosin", *sys.argv[1:]]),
+            progress=progress,
+        )
+    )
+    print_(json.loads((out / "adapt.json").read_text(encoding="utf-8")), lambda: adaptation_table(study))
+    if not State.json:
+        print(f"plot and tables: {out / 'adapt.html'}   (also .md, .svg, .json, csv; for research use only)")
+    _told(study.failures)
+
+
+def _told(failures: Sequence[str]) -> None:
+    """Say which runs failed, and end with 1 if any did."""
+    for failure in failures:
         error(failure)
-    if comparison.failures:
+    if failures:
         raise typer.Exit(1)
 
 

@@ -77,6 +77,33 @@ def minutes(text: str | None) -> float | None:
     raise WrongUse(f"--budget {text}: write minutes=N, e.g. minutes=8")
 
 
+def shares(text: str) -> list[float]:
+    """What ``--fractions 0.2,0.1`` says."""
+    from eosin.core.errors import WrongUse
+
+    try:
+        return [float(share) for share in names(text)]
+    except ValueError:
+        raise WrongUse(f"--fractions {text}: write shares from 0 to 1, as 0.2,0.1,0.05,0.01") from None
+
+
+def adaptation_table(adaptation: Any) -> Table:
+    """One line a direction, stage and method; scores in percent."""
+    rows = []
+    for direction in adaptation.directions:
+        for stage, comparison in direction.stages:
+            for arm in comparison.arms:
+                score = percent(arm.miou.mean) + (f" ± {percent(arm.miou.sd)}" if arm.miou.sd is not None else "")
+                tested = _tested(arm, adaptation.methods[0])
+                rows.append(
+                    [direction.name, stage.said, arm.name, str(len(arm.runs)), score, interval(arm.ci95), *tested]
+                )
+    whole = table(["", "trained on", "method", "runs", "mIoU %", "95 %", "difference", "p (Holm)"], rows)
+    if adaptation.any.uses_truth:
+        whole.caption = f"protocol {adaptation.any.protocol} uses truth at test time; not comparable with strict scores"
+    return whole
+
+
 def comparison_table(comparison: Any) -> Table:
     """One line an arm; scores in percent."""
     rows = []

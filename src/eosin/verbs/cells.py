@@ -45,6 +45,8 @@ class Cell:
         folder: of the run; its name ends in a digest of settings and data, so that other settings never meet in it.
         epochs: of all fits together.
         claim: what the recipe says was published, today; a finished run may have been made before that was mended.
+        start: the run whose weights it begins with, or None.
+        fraction: share of the training items that it is trained on.
     """
 
     arm: str
@@ -54,6 +56,8 @@ class Cell:
     folder: Path
     epochs: int
     claim: dict[str, Any] | None
+    start: Path | None = None
+    fraction: float = 1.0
 
     @property
     def finished(self) -> bool:
@@ -61,8 +65,8 @@ class Cell:
         return (self.folder / "scores.json").is_file() and (self.folder / "provenance.json").is_file()
 
 
-def cell(plan: Plan, dataset: Dataset, seed: int, out: Path) -> Cell:
-    """Plan a run below ``out``.
+def cell(plan: Plan, dataset: Dataset, seed: int, out: Path, start: Cell | None = None, fraction: float = 1.0) -> Cell:
+    """Plan a run below ``out``, which may begin with the weights of another one and be trained on a share of the items.
 
     Raises:
         WrongUse: if recipe and settings do not go together.
@@ -70,12 +74,15 @@ def cell(plan: Plan, dataset: Dataset, seed: int, out: Path) -> Cell:
     overrides = (*plan.overrides, f"seed={seed}")
     recipe, _ = resolve(plan.recipe, overrides)
     fold = f"-fold{dataset.fold.number}" if dataset.fold else ""
-    mark = digest([recipe.digest, dataset.digest])[:8]
+    share = "" if fraction == 1 else f"-{fraction:g}"
+    begun = [] if start is None and fraction == 1 else [fraction, None if start is None else start.folder.name]
+    mark = digest([recipe.digest, dataset.digest, *begun])[:8]
     name = re.sub(r"[^a-z0-9.]+", "-", plan.name.lower())[:60].strip("-.") or "arm"
     epochs = sum(fit["epochs"] for fit in recipe.fit.values())
     claim = recipe.claim.model_dump(mode="json", exclude_none=True) if recipe.claim else None
-    folder = out / f"{name}-seed{seed}{fold}-{mark}"
-    return Cell(plan.name, plan.recipe, overrides, dataset.folder, folder, epochs, claim)
+    folder = out / f"{name}-seed{seed}{fold}{share}-{mark}"
+    begins = None if start is None else start.folder
+    return Cell(plan.name, plan.recipe, overrides, dataset.folder, folder, epochs, claim, begins, fraction)
 
 
 def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
@@ -108,6 +115,8 @@ def _run(one: Cell, progress: Progress) -> str | None:
     """Run ``eosin run`` and follow what it does; returns why it failed, or None."""
     command = [sys.executable, "-m", "eosin", "run", one.recipe, "--data", str(one.data), "--out", str(one.folder)]
     command += [part for override in one.overrides for part in ("--set", override)]
+    command += ["--start", str(one.start)] if one.start else []
+    command += ["--fraction", str(one.fraction)] if one.fraction < 1 else []
     seen = _Seen(one, progress.start(one.folder.name, one.epochs))
 
     def waiting() -> None:

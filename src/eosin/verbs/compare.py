@@ -74,7 +74,7 @@ def compare(  # noqa: PLR0913 - the options of the command
         comparison = build(read, command=command, groups=groups)
     else:
         cells = _cells(
-            _asked(methods, str(ablation or ""), data, overrides), seeds, out, budget, (split, groups), progress
+            asked_for(methods, str(ablation or ""), data, overrides), seeds, out, budget, (split, groups), progress
         )
         failures = run_cells(cells, progress)
         made = [_read(one, split) for one in cells if one.finished]
@@ -88,14 +88,14 @@ def compare(  # noqa: PLR0913 - the options of the command
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What is to be run: the arms, and the data sets, none where the first arm's recipe draws its own."""
 
     plans: list[Plan]
     sets: list[Dataset]
 
 
-def _asked(methods: Sequence[str], ablation: str, data: Path | None, overrides: Sequence[str]) -> _Asked:
+def asked_for(methods: Sequence[str], ablation: str, data: Path | None, overrides: Sequence[str]) -> Asked:
     """The arms and data sets of the command's options.
 
     Raises:
@@ -110,11 +110,11 @@ def _asked(methods: Sequence[str], ablation: str, data: Path | None, overrides: 
     if len(set(protocols.values())) > 1:
         said = ", ".join(f"{name}: {protocol}" for name, protocol in protocols.items())
         raise WrongUse(f"scored by different protocols ({said}); add --set protocol=strict or another one for all")
-    return _Asked(plans, sets)
+    return Asked(plans, sets)
 
 
 def _cells(
-    asked: _Asked,
+    asked: Asked,
     seeds: int | None,
     out: Path,
     budget: float | None,
@@ -132,14 +132,14 @@ def _cells(
     with alone(out / ".lock", lambda: time.sleep(POLL_S)):  # drawing and measuring: once, also if started twice
         sets = sets or [Dataset.open(drawn(resolve(plans[0].recipe, plans[0].overrides)[0], out / "data", progress))]
         for dataset in sets:
-            _can_be_scored(dataset, *wanted)
+            can_be_scored(dataset, *wanted)
         if budget is not None:
             plans = [budgeted(plan, sets[0], budget, out, progress) for plan in plans]
     count = seeds or (1 if len(sets) > 1 else 3)
     return [cell(plan, dataset, seed, out / "runs") for seed in range(count) for dataset in sets for plan in plans]
 
 
-def _can_be_scored(dataset: Dataset, split: str, groups: Sequence[Sequence[str]]) -> None:
+def can_be_scored(dataset: Dataset, split: str, groups: Sequence[Sequence[str]]) -> None:
     """See that a split has masks to compare by, and the data the classes of the groups.
 
     Raises:

@@ -11,6 +11,8 @@ from eosin.core.progress import SILENT, Progress, counter
 from eosin.verbs.data import say_known
 
 if TYPE_CHECKING:
+    from eosin.engine.evaluate import Predict
+    from eosin.engine.scoring import Scoring
     from eosin.predictor.choose import Auto
     from eosin.predictor.spec import Precision, Runtime
 
@@ -33,6 +35,23 @@ def score(
     Raises:
         EosinError: if the split has no truth, or the classes differ.
     """
+    task, predictor = _scoring(source, data, split, protocol)
+    say_known(task.dataset, progress)
+    advance = progress.start(f"score {split}", len(task))
+    return task.entry(predictor, lambda: advance(1, ""))
+
+
+def keep_score(source: Path, data: Path, split: str, protocol: str, folder: Path) -> dict[str, Any]:
+    """Score as :func:`score`, and keep the predicted masks and the confusion matrix of every image in ``folder``."""
+    task, predictor = _scoring(source, data, split, protocol)
+    entry = task.write(predictor, folder, lambda: None)
+    if entry is None:
+        raise EosinError(f"{data}: split {split!r} has no masks to score against")
+    return entry
+
+
+def _scoring(source: Path, data: Path, split: str, protocol: str) -> tuple[Scoring, Predict]:
+    """What is scored, and the exported model as a function of tiles."""
     from eosin.data.dataset import Dataset
     from eosin.engine.evaluate import Tiling
     from eosin.engine.scoring import Scoring
@@ -45,12 +64,10 @@ def score(
         raise EosinError(
             f"{data}: its classes are {', '.join(dataset.classes.names)}, the model's {', '.join(card.classes.names)}"
         )
-    say_known(dataset, progress)
     subject = Subject(dataset.name, split, "model", card.selection)
     rule = find_protocol(protocol)(dataset.classes)
     task = Scoring(dataset, subject, rule, Tiling(card.tile, card.margin), card.temperature)
-    advance = progress.start(f"score {split}", len(task))
-    return task.entry(lambda tiles: predictor(tiles.permute(0, 2, 3, 1)), lambda: advance(1, ""))
+    return task, lambda tiles: predictor(tiles.permute(0, 2, 3, 1))
 
 
 def model_folder(source: Path) -> Path:

@@ -23,7 +23,7 @@ def forest(comparison: Comparison) -> Safe:
     known = [value for arm in arms for value in _values(comparison, arm)]
     if not known:
         return absent("No arm has a mean IoU.")
-    ticks = _ticks(min(known), max(known))
+    ticks = ticks_of(min(known), max(known))
     at = words.headline(comparison, words.arm_named(comparison, comparison.baseline))
     rule = [] if at is None else [_rule(_place(at, ticks), "at")]
     rows = [_row(comparison, arm, ticks, rule) for arm in arms]
@@ -64,7 +64,7 @@ def _rule(x: str, kind: str) -> Safe:
     return el("line", x1=x, x2=x, y1=0, y2="100%", class_=kind)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks_of(low: float, high: float) -> list[float]:
     """Round numbers that enclose the values, at most seven."""
     step = next((s for s in _STEPS if _count(low, high, s) <= _INTERVALS), _STEPS[-1])
     first = math.floor(low / step + 1e-9)

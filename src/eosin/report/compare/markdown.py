@@ -17,14 +17,14 @@ def markdown(comparison: Comparison) -> str:
     """The whole comparison: failures, findings, tables, origin, footnotes."""
     parts = [f"# {escaped(words.title(comparison))}"]
     if comparison.failures:
-        parts += [f"**Not made: {words.plural(len(comparison.failures), 'run')}**", _bullets(comparison.failures)]
+        parts += [f"**Not made: {words.plural(len(comparison.failures), 'run')}**", bullets(comparison.failures)]
     if warning := words.truth_note(comparison):
         parts.append(f"**{escaped(warning)}**")
-    parts.append(_bullets([words.sentence(comparison, arm) for arm in words.ordered(comparison)]))
+    parts.append(bullets([words.sentence(comparison, arm) for arm in words.ordered(comparison)]))
     for table in all_tables(comparison):
-        parts += [f"## {escaped(table.title)}", _table(table), _bullets(table.notes)]
-    parts += ["## Origin", _bullets([f"{name}: {value}" for name, value in words.facts(comparison)[:-1]])]
-    parts += ["Made by", _code(comparison.command)]
+        parts += [f"## {escaped(table.title)}", table_text(table), bullets(table.notes)]
+    parts += ["## Origin", bullets([f"{name}: {value}" for name, value in words.facts(comparison)[:-1]])]
+    parts += ["Made by", code(comparison.command)]
     if comparison.footnotes:
         numbered = "\n".join(f"{n}. {_line(note)}" for n, note in enumerate(comparison.footnotes, start=1))
         parts += ["## Footnotes", numbered]
@@ -41,17 +41,19 @@ def _line(text: str) -> str:
     return escaped(" ".join(text.split()))
 
 
-def _bullets(texts: Sequence[str]) -> str:
+def bullets(texts: Sequence[str]) -> str:
+    """A list, one text a line."""
     return "\n".join(f"- {_line(text)}" for text in texts)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """A code block whose fence is longer than any in the text."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
 
 
-def _table(table: Table) -> str:
+def table_text(table: Table) -> str:
+    """A table."""
     head = [table.first, *(column.title for column in table.columns)]
     rules = ["---", *("---" if column.text else "---:" for column in table.columns)]
     lines = [[_line(title) for title in head], rules, *(_cells(row) for row in table.rows)]

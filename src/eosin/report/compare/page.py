@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
 
 from eosin import __version__
+from eosin.core.classes import Colour
 from eosin.report.compare import words
 from eosin.report.compare.forest import forest
 from eosin.report.compare.form import Comparison
@@ -24,18 +26,30 @@ def html(comparison: Comparison, grid: Grid | str) -> str:
         grid: the pictures, or the sentence that says why there are none.
     """
     blocks = [("intervals", "Mean IoU", Safe(_legend(comparison) + forest(comparison) + _findings(comparison)))]
-    blocks += [(t.key, t.title, _table(comparison, t)) for t in all_tables(comparison)]
+    blocks += [(t.key, t.title, drawn(t, comparison.colours)) for t in all_tables(comparison)]
     blocks.append(("pictures", "Pictures", _pictures(comparison, grid)))
     blocks.append(("origin", "Origin", _origin(comparison)))
     if comparison.footnotes:
         blocks.append(("footnotes", "Footnotes", _footnotes(comparison)))
-    page = Template(files("eosin.report.compare").joinpath("compare.html").read_text(encoding="utf-8"))
-    return page.substitute(
-        title=join([words.title(comparison)]),
+    return page(words.title(comparison), _lead(comparison), failures(comparison.failures, comparison), blocks)
+
+
+def page(title: str, lead: str, told: Safe, blocks: Sequence[tuple[str, str, Safe]]) -> str:
+    """A page of sections.
+
+    Args:
+        title: of the page.
+        lead: a sentence below it.
+        told: what must not be missed, above all else.
+        blocks: anchor, heading and content of each section.
+    """
+    template = Template(files("eosin.report.compare").joinpath("compare.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=join([title]),
         style=stylesheet(),
         made_by=join([f"eosin {__version__}"]),
-        lead=join([_lead(comparison)]),
-        failures=_failures(comparison),
+        lead=join([lead]),
+        failures=told,
         links=join(el("a", _short(title), href=f"#{key}") for key, title, _ in blocks),
         sections=join(_card(*block) for block in blocks),
     )
@@ -48,11 +62,12 @@ def _lead(comparison: Comparison) -> str:
     return f"{arms} on {images} of {c.dataset} ({c.split}, {c.protocol}){folds}. For research use only."
 
 
-def _failures(comparison: Comparison) -> Safe:
+def failures(failed: Sequence[str], comparison: Comparison) -> Safe:
+    """The runs that failed, and a warning where the protocol of a comparison uses truth at test time."""
     parts = []
-    if comparison.failures:
-        told = el("b", f"Not made: {words.plural(len(comparison.failures), 'run')}")
-        lines = el("ul", [el("li", line) for line in comparison.failures], class_="failed")
+    if failed:
+        told = el("b", f"Not made: {words.plural(len(failed), 'run')}")
+        lines = el("ul", [el("li", line) for line in failed], class_="failed")
         parts.append(el("div", told, lines, class_="note"))
     if warning := words.truth_note(comparison):
         parts.append(note(warning))
@@ -69,20 +84,20 @@ def _legend(comparison: Comparison) -> Safe:
     return el("p", [swatch(colour, name) for name, colour in pairs], class_="legend")
 
 
-def _table(comparison: Comparison, made: Table) -> Safe:
-    head = [made.first, *(_head(comparison, column) for column in made.columns)]
+def drawn(made: Table, colours: Sequence[Colour]) -> Safe:
+    """A table; ``colours`` are those of the classes."""
+    head = [made.first, *(_head(colours, column) for column in made.columns)]
     rows = [[_name(row), *map(_cell, row.cells, made.columns)] for row in made.rows]
     first, *others = made.notes  # the heading says the title already
-    drawn = table(first, head, rows)
-    return Safe(drawn + el("ul", [el("li", line) for line in others], class_="notes"))
+    return Safe(table(first, head, rows) + el("ul", [el("li", line) for line in others], class_="notes"))
 
 
-def _head(comparison: Comparison, column: Column) -> object:
+def _head(colours: Sequence[Colour], column: Column) -> object:
     if column.text:
         return el("span", column.title, class_="long")
     if column.tissue is None:
         return column.title
-    return swatch(comparison.colours[column.tissue], column.title)
+    return swatch(colours[column.tissue], column.title)
 
 
 def _name(row: Row) -> Safe:
@@ -103,8 +118,8 @@ def _pictures(comparison: Comparison, grid: Grid | str) -> Safe:
     if isinstance(grid, str):
         return absent(f"No pictures could be drawn: {grid}")
     width = f"min-width:{_PER_COLUMN * grid.columns}px"
-    drawn = el("div", picture(grid.pixels, grid.said, ""), style=width)
-    box = el("div", drawn, class_="shot", tabindex=0, role="region", aria_label="Pictures (scrolls)")
+    inner = el("div", picture(grid.pixels, grid.said, ""), style=width)
+    box = el("div", inner, class_="shot", tabindex=0, role="region", aria_label="Pictures (scrolls)")
     return Safe(el("p", grid.said, class_="soft") + box)
 
 

@@ -25,35 +25,44 @@ Record = Mapping[str, object]
 
 def arms_csv(comparison: Comparison) -> str:
     """One row per arm; scores in 0..1, the claim of its recipe in percent."""
-    records = [{**_where(comparison), **_arm(comparison, arm)} for arm in comparison.arms]
-    return _csv(list(dict.fromkeys(key for record in records for key in record)), records)
+    return csv_text(arm_records(comparison))
 
 
 def runs_csv(comparison: Comparison) -> str:
     """Long form: one row per run, measure and name (a class, a group, ...); the name of an overall score is empty."""
-    rows = [
+    return csv_text(run_records(comparison))
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain JSON; what is not finite is null."""
+    value: dict[str, Any] = {"schema": 1, **plain(comparison)}
+    return value
+
+
+def arm_records(comparison: Comparison) -> list[Record]:
+    """The lines of ``arms.csv``."""
+    return [{**_where(comparison), **_arm(comparison, arm)} for arm in comparison.arms]
+
+
+def run_records(comparison: Comparison) -> list[Record]:
+    """The lines of ``runs.csv``."""
+    return [
         {**_where(comparison), "arm": arm.name, "run": label, "folder": folder, **_value(key, spread.values, i)}
         for arm in comparison.arms
         for key, spread in _spreads(arm)
         for i, (label, folder) in enumerate(zip(arm.labels, arm.runs, strict=True))
     ]
-    return _csv([*_WHERE, "arm", "run", "folder", "measure", "name", "value"], rows)
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain JSON; what is not finite is null."""
-    value: dict[str, Any] = {"schema": 1, **_plain(comparison)}
-    return value
-
-
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
+    """Anything of a comparison as plain JSON; what is not finite is null."""
     if is_dataclass(value) and not isinstance(value, type):
-        found = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        found = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         return found | {"beats": value.beats} if isinstance(value, Versus) else found
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
@@ -96,7 +105,9 @@ def _value(key: tuple[str, str], values: Sequence[float | None], at: int) -> Rec
     return {"measure": key[0], "name": key[1], "value": values[at]}
 
 
-def _csv(head: Sequence[str], records: Sequence[Record]) -> str:
+def csv_text(records: Sequence[Record]) -> str:
+    """A line per record below the names of all their values."""
+    head = list(dict.fromkeys(key for record in records for key in record))
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, head, restval="", lineterminator="\n")
     writer.writeheader()
