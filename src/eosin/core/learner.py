@@ -50,6 +50,19 @@ class Learner(nn.Module):
         """Scores in 0..1 that each class is present, ``[B, K]``: here the mean of its highest tenth of pixels."""
         return highest_mean(self.predict(image), 0.1)
 
+    def views(self, image: Tensor) -> dict[str, Tensor]:
+        """What a report shows of the inside, by name and in the order in which it is read; nothing by default.
+
+        Args:
+            image: float32 ``[B, 3, H, W]`` in 0..1.
+
+        Returns:
+            Maps of any size. Float ``[B, K, h, w]``, one for each class, or ``[B, 1, h, w]``: where a view has values
+            below 0 it is drawn around 0, blue below and red above; else in shades of the classes' colours. Integer
+            ``[B, h, w]``: class indices, 255 for none, drawn as masks are.
+        """
+        return {}
+
     def rate(self, name: str) -> float:
         """By what the learning rate of a parameter is multiplied, by its name; e.g. 10 for a new head (ARML, A4)."""
         return 1.0

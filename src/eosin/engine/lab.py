@@ -31,6 +31,7 @@ from eosin.engine.label import draw_masks
 from eosin.engine.loop import Fit
 from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worth_a_look
 from eosin.engine.steps import Step, Steps
+from eosin.engine.views import VIEWED, VIEWING, has_views, keep_views
 from eosin.engine.weights import built, fill, load, store
 from eosin.engine.workplace import Workplace
 from eosin.metrics.protocols import Subject, find_protocol
@@ -233,6 +234,24 @@ class EngineLab:
             settings = {"kind": "illustrate", "rule": rule, "items": [str(item) for item in shown.ids]}
             inputs = {source.name: source.digest, f"score-{final.name}-{split}": scored.digest}
             self.steps.do(f"predictions/{name}/{split}", f"show-{name}-{split}", settings, inputs, work)
+
+    def view(self, source: Trained, final: Trained, split: str) -> None:
+        """Keep what a trained step shows of its inside, for a few items of a scored split; see ``Learner.views``."""
+        if not has_views(self._builds[source.name]):
+            return
+        scored = self.score(final, split)
+        shown = worth_a_look(scored.folder, self._dataset.items(split), 0, most=VIEWED)
+
+        def work(folder: Path) -> dict[str, Any]:
+            device = open_device("fp32")
+            learner = device.place(load(self._builds[source.name], source))
+            advance = self.progress.start(f"views of {source.name} on {split}", len(shown))
+            return {"views": keep_views(learner, shown, self.tiling, device, folder, lambda: advance(1, ""))}
+
+        tiling, items = [self.tiling.tile, self.tiling.margin], [str(item) for item in shown.ids]
+        settings = {"kind": "view", "revision": VIEWING, "tiling": tiling, "split": split, "items": items}
+        inputs = {source.name: source.digest, f"score-{final.name}-{split}": scored.digest}
+        self.steps.do(f"views/{source.name}/{split}", f"view-{source.name}-{split}", settings, inputs, work)
 
     def export(self, name: str, source: Trained) -> None:
         """Write the model folder of the run, with the scores that were taken of its step."""

@@ -178,11 +178,11 @@ class Steps:
 
     def _begun(self) -> list[str]:
         """The names of steps that are half made."""
-        patterns = (f"steps/.*.making/{BEGUN}", f"predictions/*/.*.making/{BEGUN}", f".*.making/{BEGUN}")
+        patterns = [f"{place}.*.making/{BEGUN}" for place in ("steps/", "predictions/*/", "views/*/", "")]
         return [str(read_json(path)["name"]) for pattern in patterns for path in sorted(self.run.glob(pattern))]
 
     def _records(self) -> Iterable[tuple[Path, dict[str, Any]]]:
-        patterns = (f"steps/*/{RECORD}", f"predictions/*/*/{RECORD}", f"model/{RECORD}")
+        patterns = (f"steps/*/{RECORD}", f"predictions/*/*/{RECORD}", f"views/*/*/{RECORD}", f"model/{RECORD}")
         for path in sorted(path for pattern in patterns for path in self.run.glob(pattern)):
             yield path, _read(path)
 

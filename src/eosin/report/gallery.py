@@ -27,7 +27,7 @@ _DAGGER = el("abbr", "\N{DAGGER}", title="uses truth at test time")
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Item:
     """A scored item: its position in the split, its files, and its own FwIoU (NaN without truth).
 
     Of one image the mean IoU is a poor judge: a few stray pixels of an absent class halve it. Weighted by class area it
@@ -43,7 +43,7 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     """What one step made of a split: ``folder`` holds a mask per item, ``what`` names it in the picture's words."""
 
     folder: Path
@@ -56,8 +56,29 @@ class _Column:
         return self.folder / f"{item}.png"
 
 
-def predictions(record: Record) -> Safe:
-    """Up to twelve items of the headline's split, evenly spaced from the worst to the best by their own FwIoU."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a report can show of the headline's split.
+
+    Attributes:
+        split: its name.
+        dataset: the data set.
+        items: of the split.
+        found: the predicted items that are still there: the worst first, or by name where there is no truth.
+        columns: the masks that steps made of them.
+        judged: whether there is truth.
+    """
+
+    split: str
+    dataset: Dataset
+    items: Items
+    found: Sequence[Item]
+    columns: Sequence[Column]
+    judged: bool
+
+
+def shown(record: Record) -> Shown | Safe:
+    """The predicted items of the headline's split, or the sentence that says why there are none."""
     entry, dataset = record.headline, record.dataset
     if entry is None:
         return absent("No scores.json, so nothing was predicted for a scored split.")
@@ -74,29 +95,42 @@ def predictions(record: Record) -> Safe:
     found = _scored(dataset, split, items, files) if judged else _unscored(items, files)
     if not found:
         return absent(f"None of the {len(files)} predictions in {where} belongs to an item that is still there.")
-    columns = _columns(record, str(entry.get("step")), split)
-    picked = _spread(len(found), min(_SHOWN, max(2, _PICTURES // (len(columns) + 2))))
-    rows = [_row(found[i], f"{i + 1} of {len(found)}", columns, items, dataset.classes) for i in picked]
-    said = f"{len(picked)} of {len(found)} items of {split}, evenly spaced "
-    if judged:
+    return Shown(split, dataset, items, found, _columns(record, str(entry.get("step")), split), judged)
+
+
+def predictions(record: Record) -> Safe:
+    """Up to twelve items of the headline's split, evenly spaced from the worst to the best by their own FwIoU."""
+    seen = shown(record)
+    if isinstance(seen, Safe):
+        return seen
+    columns = seen.columns
+    picked = _spread(len(seen.found), min(_SHOWN, max(2, _PICTURES // (len(columns) + 2))))
+    rows = [row(seen, i) for i in picked]
+    said = f"{len(picked)} of {len(seen.found)} items of {seen.split}, evenly spaced "
+    if seen.judged:
         said += "from the worst to the best by each item's own IoU, weighted by class area (FwIoU)."
     else:
         said += "by name. There is no truth to judge them by."
-    parts = [el("p", said, class_="soft"), _legend(dataset.classes)]
-    parts.append(el("div", rows, class_="gallery wide" if len(columns) + 1 + judged > 3 else "gallery"))
-    if any(column.uses_truth for column in columns):
-        parts.append(note(_DAGGER, " drawn with the tags of these very images, which nobody has at test time."))
-    return Safe("".join(parts))
+    parts = [el("p", said, class_="soft"), legend_of(seen.dataset.classes)]
+    parts.append(el("div", rows, class_="gallery wide" if len(columns) + 1 + seen.judged > 3 else "gallery"))
+    return Safe("".join(parts) + tags_note(columns))
 
 
-def _columns(record: Record, final: str, split: str) -> list[_Column]:
+def tags_note(columns: Sequence[Column]) -> Safe:
+    """A remark where masks are shown that nobody could draw at test time; else nothing."""
+    if not any(column.uses_truth for column in columns):
+        return Safe("")
+    return note(_DAGGER, " drawn with the tags of these very images, which nobody has at test time.")
+
+
+def _columns(record: Record, final: str, split: str) -> list[Column]:
     """The masks that steps made of a split, in the order of the steps, those of the final one last."""
     columns = []
     marked = {str(e.get("step")) for e in record.scores if e.get("uses_truth") and e["split"] == split}
 
-    def column(step: str, what: str, caption: str) -> _Column:
+    def column(step: str, what: str, caption: str) -> Column:
         folder, touched = record.folder / "predictions" / step / split, step in marked
-        return _Column(folder, what, el("span", caption, " ", _DAGGER) if touched else caption, touched)
+        return Column(folder, what, el("span", caption, " ", _DAGGER) if touched else caption, touched)
 
     for step in record.steps:
         folder = record.folder / "predictions" / step.name / split
@@ -104,7 +138,7 @@ def _columns(record: Record, final: str, split: str) -> list[_Column]:
             continue
         if step.kind == "label":
             caption = el("span", "pseudo mask ", _DAGGER, " (by the image's tags)")
-            columns.append(_Column(folder, f"Pseudo mask ({step.name})", caption, uses_truth=True))
+            columns.append(Column(folder, f"Pseudo mask ({step.name})", caption, uses_truth=True))
         elif step.kind == "fit":
             columns.append(column(step.name, f"CAM ({step.name})", f"CAM ({step.name})"))
         else:
@@ -138,10 +172,10 @@ def pseudo_masks(record: Record, step: Step) -> Safe:
         whole = max(1, sum(pixels.values()) + ignored)
         said += f" All masks together: {', '.join(f'{n} {percent(p / whole)}' for n, p in pixels.items())}"
         said += f", not trained on {percent(ignored / whole)}."
-    return Safe(el("p", said, class_="soft") + _legend(dataset.classes) + el("div", rows, class_="gallery"))
+    return Safe(el("p", said, class_="soft") + legend_of(dataset.classes) + el("div", rows, class_="gallery"))
 
 
-def _scored(dataset: Dataset, split: str, items: Items, files: Mapping[str, Path]) -> list[_Item]:
+def _scored(dataset: Dataset, split: str, items: Items, files: Mapping[str, Path]) -> list[Item]:
     """The predicted items whose image and mask are still there, worst first."""
     truth = dataset.truth(split)
     masks = {} if truth is None else {int(i): truth.path(j) for j, i in enumerate(truth.index)}
@@ -154,10 +188,10 @@ def _scored(dataset: Dataset, split: str, items: Items, files: Mapping[str, Path
     return sorted((item for item in found if not math.isnan(item.score)), key=lambda item: (item.score, item.name))
 
 
-def _unscored(items: Items, files: Mapping[str, Path]) -> list[_Item]:
+def _unscored(items: Items, files: Mapping[str, Path]) -> list[Item]:
     """The predicted items whose image is still there, in the order of the data set."""
     named = enumerate(map(str, items.ids))
-    return [_Item(i, name, items.path(i), files[name]) for i, name in named if name in files and items.path(i).exists()]
+    return [Item(i, name, items.path(i), files[name]) for i, name in named if name in files and items.path(i).exists()]
 
 
 def _own_score(prediction: Path, truth: Path, classes: Classes) -> float:
@@ -168,14 +202,16 @@ def _own_score(prediction: Path, truth: Path, classes: Classes) -> float:
     return fwiou(count_pixels(np.minimum(predicted, len(classes))[kept], true[kept], len(classes) + 1))
 
 
-def _row(item: _Item, place: str, columns: Sequence[_Column], items: Items, classes: Classes) -> Safe:
+def row(seen: Shown, at: int, more: Sequence[Safe] = ()) -> Safe:
+    """One item: its image, truth and masks, ``more`` below them, and what is known of it."""
+    item, items, classes = seen.found[at], seen.items, seen.dataset.classes
     rgb = read_rgb(item.image)
     pictures = [picture(fitted(rgb), f"Image {item.name}", "image")]
     text = []
     if item.truth is not None:
         pictures.append(_masked(rgb, item.truth, f"Truth of {item.name}", "truth", classes))
-        text += [el("b", f"FwIoU {number(item.score)}"), el("span", place)]
-    for column in columns:
+        text += [el("b", f"FwIoU {number(item.score)}"), el("span", f"{at + 1} of {len(seen.found)}")]
+    for column in seen.columns:
         file = column.file(item.name)
         if file.exists():
             pictures.append(_masked(rgb, file, f"{column.what} of {item.name}", column.caption, classes))
@@ -183,8 +219,12 @@ def _row(item: _Item, place: str, columns: Sequence[_Column], items: Items, clas
     if patient := str(items.patients[item.index]):
         text.append(el("span", f"patient {patient}"))
     text.append(el("span", f"tags: {_tags(items, item.index, classes)}"))
-    row = el("div", pictures, class_="row", style=f"--n:{min(len(pictures), _ABREAST)}")
-    return el("article", row, el("p", text), class_="item")
+    return el("article", line_of(pictures), *more, el("p", text), class_="item")
+
+
+def line_of(pictures: Sequence[Safe], abreast: int = 0) -> Safe:
+    """Pictures beside each other, at most six in a line; ``abreast`` leaves room for more of them than there are."""
+    return el("div", pictures, class_="row", style=f"--n:{min(max(len(pictures), abreast), _ABREAST)}")
 
 
 def _masked(rgb: Pixels, file: Path, what: str, caption: object, classes: Classes) -> Safe:
@@ -207,7 +247,8 @@ def _check_size(file: Path, mask: Pixels, other: str, size: Sequence[int]) -> No
         raise EosinError(f"{file}: {sizes}; the data were changed since, so run or score again")
 
 
-def _legend(classes: Classes) -> Safe:
+def legend_of(classes: Classes) -> Safe:
+    """The classes and their colours."""
     return el("p", [swatch(t.colour, t.name) for t in classes], class_="legend")
 
 

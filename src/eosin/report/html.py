@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from eosin.core.artifact import write_text
-from eosin.report import datacard, doubts, gallery, modelcard, outlines, scoring, sections
+from eosin.report import datacard, doubts, gallery, modelcard, outlines, scoring, sections, views
 from eosin.report.markup import Safe, el, join, stylesheet
 from eosin.report.reading import Record, read_run
 
@@ -48,7 +48,12 @@ def write_report(run: Path) -> Path:
         (f"masks-{i}", "Pseudo masks" + (f": {s.name}" if len(labels) > 1 else ""), gallery.pseudo_masks(record, s))
         for i, s in enumerate(labels)
     ]
-    _put(blocks, "curves", masks)
+    inside = views.views(record)
+    seen = [
+        (f"views-{i}", "Views" + (f": {name}" if len(inside) > 1 else ""), body)
+        for i, (name, body) in enumerate(inside)
+    ]
+    _put(blocks, "curves", [*seen, *masks])
     if record.suspects:
         _put(blocks, "time", [("doubts", "Doubtful tags", doubts.doubtful_tags(record))])
     page = Template(files("eosin.report").joinpath("report.html").read_text(encoding="utf-8"))

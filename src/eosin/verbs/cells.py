@@ -188,13 +188,15 @@ class _Seen:
 
 def _doing(folder: Path) -> str:
     """The step that is being made, from the name of its unfinished folder; empty between steps."""
-    patterns = (".*.making", "steps/.*.making", "predictions/*/.*.making")
+    patterns = (".*.making", "steps/.*.making", "predictions/*/.*.making", "views/*/.*.making")
     begun = [path for pattern in patterns for path in folder.glob(pattern)]
     if not begun:
         return ""
     path = max(begun, key=_age)
     name = path.name.removeprefix(".").removesuffix(".making")
-    return f"{path.parent.name} on {name}" if path.parent.parent.name == "predictions" else name
+    kind = path.parent.parent.name
+    on = f"{path.parent.name} on {name}"
+    return on if kind == "predictions" else f"views of {on}" if kind == "views" else name
 
 
 def _age(path: Path) -> float:

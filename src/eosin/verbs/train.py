@@ -103,6 +103,8 @@ def _carry_out(plan: Method, place: Workplace, taken: dict[str, Any], name: str)
         for step in lab.trained.values():
             lab.score(step, split)
         lab.illustrate(final, split)
+        for step in lab.trained.values():
+            lab.view(step, final, split)
     lab.export("export", final)
 
     def write() -> None:
