@@ -203,6 +203,23 @@ def test_stain_spreads_the_colours_of_patients() -> None:
     assert spread(3.0) > 1.6 * spread(0.0)
 
 
+def test_a_laboratory_stains_the_same_tissue_in_colours_of_its_own() -> None:
+    def colours(laboratory: int) -> np.ndarray:
+        """The mean colour of each of six patients, on tissue."""
+        spec = PhantomSpec(laboratory=laboratory, cooccurrence=0.95)
+        images = [draw_image(spec, seed, 128, 128) for seed in range(6)]
+        return np.array([rgb[mask < len(CLASSES)].mean(0) for rgb, mask in images])
+
+    usual, other = colours(0), colours(1)
+    shift = other - usual  # of each patient, whose tissue is the same
+    assert np.linalg.norm(shift.mean(0)) > 5
+    assert np.linalg.norm(shift.mean(0)) > 1.5 * np.linalg.norm(shift.std(0))  # alike for all of them
+    masks = [draw_image(PhantomSpec(laboratory=k), 3, 128, 128)[1] for k in (0, 1, 2)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    np.testing.assert_array_equal(masks[0], masks[2])
+    np.testing.assert_array_equal(colours(1), other)
+
+
 def test_mpp_resamples_the_same_tissue() -> None:
     fine, coarse = PhantomSpec(mpp=0.5), PhantomSpec(mpp=1.0)
     rgb, mask = draw_image(fine, 2, 256, 256)

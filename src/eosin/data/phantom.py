@@ -67,6 +67,7 @@ class PhantomSpec(BaseModel):
         cooccurrence: how often classes come together: the share of patches with several tags at the usual size and mpp.
         rarity: share of the rare class, necrosis, in the tissue.
         stain: strength of the variation of staining between patients; 0 = none, 1 = one good laboratory, 2 = several.
+        laboratory: whose dyes all patients are stained with; the tissue of a seed is the same in each.
         tag_noise: share of training patches with one tag flipped.
         mpp: um per pixel. Tissue is drawn at 0.5 and resampled: the same seed at another mpp is the same tissue.
         seed: changes everything.
@@ -84,6 +85,7 @@ class PhantomSpec(BaseModel):
     cooccurrence: float = Field(default=0.65, ge=0.3, le=0.95)
     rarity: float = Field(default=0.15, ge=0, lt=1)
     stain: float = Field(default=1.0, ge=0, le=3)
+    laboratory: int = Field(default=0, ge=0)
     tag_noise: float = Field(default=0.0, ge=0, le=1)
     mpp: float = Field(default=0.5, ge=0.2, le=2)
     seed: int = Field(default=0, ge=0)
@@ -106,7 +108,7 @@ def draw_image(spec: PhantomSpec, seed: int | tuple[int, ...], height: int, widt
     Takes about 100 bytes of memory for every pixel that is drawn (at 0.5 um per pixel).
     """
     patient, *slide = seed if isinstance(seed, tuple) else (seed,)
-    look = draw_look(np.random.default_rng([spec.seed, patient]), spec.stain, spec.shares)
+    look = draw_look(np.random.default_rng([spec.seed, patient]), spec.stain, spec.shares, spec.laboratory)
     rng = np.random.default_rng([spec.seed, patient, 1, *slide])
     zoom = spec.mpp / DRAWN_MPP
     rows, columns = math.ceil(height * zoom), math.ceil(width * zoom)

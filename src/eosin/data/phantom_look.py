@@ -17,6 +17,8 @@ GLASS = 255
 # Optical density of haematoxylin, eosin and haemoglobin in R, G, B; the first two lie between the values of
 # Ruifrok and Johnston 2001 and of Macenko et al. 2009.
 VECTORS = np.array([[0.60, 0.72, 0.34], [0.17, 0.86, 0.47], [0.10, 0.74, 0.66]])
+# How much patients of a laboratory vary: densities, and the logarithm of what is taken up; laboratories vary thrice so.
+_DENSITIES_VARY, _AMOUNTS_VARY, _APART = 0.03, np.array([0.11, 0.13, 0.08]), 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,32 @@ class Look:
     shares: NDArray[np.float64]
 
 
-def draw_look(rng: np.random.Generator, stain: float, shares: NDArray[np.float64]) -> Look:
-    """Draw a patient: ``stain`` is the strength of the variation of the staining, ``shares`` the usual class shares."""
-    vectors = VECTORS + stain * 0.03 * rng.standard_normal((3, 3))
+def dyes(laboratory: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A laboratory's dyes: optical densities ``[3, 3]``, and how strongly each is taken up ``[3]``; 0 has the usual."""
+    if laboratory == 0:
+        return VECTORS, np.ones(3)
+    rng = np.random.default_rng(laboratory)
+    vectors = VECTORS + _APART * _DENSITIES_VARY * rng.standard_normal((3, 3))
+    return vectors, np.exp(_APART * _AMOUNTS_VARY * rng.standard_normal(3))
+
+
+def draw_look(rng: np.random.Generator, stain: float, shares: NDArray[np.float64], laboratory: int = 0) -> Look:
+    """Draw a patient of a laboratory.
+
+    Args:
+        rng: of the patient.
+        stain: strength of the variation of the staining between patients.
+        shares: float64 ``[4]``, the usual share of each class.
+        laboratory: whose dyes are used.
+    """
+    densities, strength = dyes(laboratory)
+    vectors = densities + stain * _DENSITIES_VARY * rng.standard_normal((3, 3))
     vectors = np.clip(vectors, 0.02, None)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     tilt = np.exp(0.25 * rng.standard_normal(4)) * shares
     return Look(
         vectors=vectors,
-        amounts=np.exp(stain * np.array([0.11, 0.13, 0.08]) * rng.standard_normal(3)),
+        amounts=strength * np.exp(stain * _AMOUNTS_VARY * rng.standard_normal(3)),
         white=np.array([243.0, 240.0, 244.0]) + stain * rng.normal(0, [2.0, 2.5, 2.0]),
         blur=float(rng.uniform(0.45, 0.8)),
         grade=float(rng.uniform(0, 1)),
