@@ -106,6 +106,7 @@ def compared(here: Path) -> dict[str, Any]:
     context.setattr(cells, "subprocess", named)
     context.chdir(here)
     with context.context():
+        Here.started.clear()  # what tests of other files have left there
         assert call(*asked("--seeds", "2")) == 0
         assert len(Here.started) == 4
         found = read()

@@ -12,6 +12,7 @@ from contracts import clauses_gradients, clauses_plan, clauses_run
 from contracts.runs import Run, Subject, here, plan_only, torn, whole
 from contracts.toys import GATE, TOYS, HardCodes, IgnoresOption, SameName, Sound, TrainsInSecret
 from eosin.methods.method import Method
+from eosin.predictor import write
 
 pytestmark = pytest.mark.usefixtures("toys")
 Toy = Callable[[str], Subject]
@@ -77,8 +78,14 @@ def test_state_outside_the_state_dict_is_caught(toy: Toy, data: Path, tmp_path: 
         clauses_run.a_killed_run_goes_on_to_the_same_weights(run, again, 3, code)
 
 
-def test_a_learner_that_exports_another_function_is_caught(toy: Toy, data: Path, tmp_path: Path) -> None:
-    run = here(Run(toy("ExportsAnother"), data, tmp_path / "run"))  # noise alone, which the engine tries, misses it
+def test_a_learner_that_exports_another_function_is_caught(
+    toy: Toy, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="ended with exit code 1"):
+        here(Run(toy("ExportsAnother"), data, tmp_path / "refused"))
+    assert "the stored program differs from the network" in capsys.readouterr().err
+    monkeypatch.setattr(write, "near", lambda measured: True)  # an engine that does not look
+    run = here(Run(toy("ExportsAnother"), data, tmp_path / "run"))
     caught(clauses_run.the_exported_model_is_the_deployed_learner, run, r"differs from classifier by .*\(tissue, ")
 
 

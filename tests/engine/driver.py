@@ -25,7 +25,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "saved": (checkpoint.Checkpoints, "save"),
     "mask": (image, "png_bytes"),
     "program": (write, "_exported"),
-    "parity": (write, "_parity"),
+    "parity": (write, "parity"),
     "card": (write.Card, "write"),
 }
 
