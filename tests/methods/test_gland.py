@@ -186,3 +186,16 @@ def test_every_row_of_an_ablation_can_be_built(name: str) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Gland(**options)
+
+
+def test_the_pyramid_is_shown_level_by_level() -> None:
+    learner = classifier().eval()
+    views = learner.views(images())
+    assert list(views) == ["F", "P2", "P4", "P8", "P16", "P'"]
+    maps = learner.maps(images())
+    assert isinstance(learner.pool, MPFP)
+    torch.testing.assert_close(views["F"], maps)
+    torch.testing.assert_close(views["P4"], learner.pool.levels(maps)[1])
+    torch.testing.assert_close(views["P'"], learner.pool.fused(maps))
+    assert float(views["F"].min()) < 0, "signed"
+    assert classifier(pool="gap").views(images()) == {}, "without a pyramid there is nothing to show"

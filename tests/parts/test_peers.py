@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -191,3 +192,15 @@ def test_losses_are_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert {term.dtype for term in learner(one, CLOCK).values()} == {torch.float32}
         assert learner.predict(one.image).dtype == torch.float32
+
+
+def test_views_are_what_each_network_names_and_where_one_differs_from_the_first() -> None:
+    learner, one = peers(), batch()
+    one = replace(one, image=8 * one.image - 4)  # of many colours, so that the networks agree here and there
+    named = [answer.argmax(1) for answer in logits(learner, one)]
+    views = learner.views(one.image)
+    assert list(views) == ["network 1", "network 2", "network 3", "disagree"]
+    assert all(torch.equal(views[f"network {i + 1}"], named[i]) for i in range(3))
+    apart = (named[0] != named[1]) | (named[0] != named[2])
+    assert torch.equal(views["disagree"], apart[:, None].float()) and 0 < apart.float().mean() < 1
+    assert list(peers(count=1).views(one.image)) == ["network 1"], "one has nobody to disagree with"

@@ -21,6 +21,17 @@ from eosin.parts.pseudo import RefinedArgmax
 from eosin.parts.segmenters import Net
 
 
+class Pyramidal(CamClassifier):
+    """A classifier that shows the pyramid it is pooled by."""
+
+    def views(self, image: Tensor) -> dict[str, Tensor]:
+        """The signed maps ``F``, the levels ``P_t`` from coarse to fine, and the map ``P'`` that they are fused to."""
+        assert isinstance(self.pool, MPFP)
+        maps = self.maps(image)
+        levels = {f"P{cells}": level for cells, level in zip(self.pool.scales, self.pool.levels(maps), strict=True)}
+        return {"F": maps, **levels, "P'": self.pool.fused(maps)}
+
+
 class PyramidCam:
     """Class maps weighed by the pyramid that they are pooled by, ``r(P') r(F)``: what speaks for a class."""
 
@@ -95,7 +106,8 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, segmenter."""
-        classifier = lab.fit("classifier", self.classifier(lab, CamClassifier, head_rate=self.head_rate))
+        kind = Pyramidal if self.pool == "mpfp" else CamClassifier
+        classifier = lab.fit("classifier", self.classifier(lab, kind, head_rate=self.head_rate))
         source: Callable[[], Callable[..., Tensor]]
         source = partial(LinearCam) if self.map_weights == "none" else partial(PyramidCam)
         rule = partial(

@@ -89,6 +89,13 @@ class Peers(Learner):
         mean = torch.stack([one.float() for one in logits]).mean(0)
         return F.interpolate(mean, size=image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)
 
+    def views(self, image: Tensor) -> dict[str, Tensor]:
+        """The classes that each network names, and where one of them names another than the first."""
+        named = [one.argmax(1) for one in self.logits(image)]
+        apart = [(one != named[0])[:, None] for one in named[1:]]
+        seen = {f"network {number}": classes for number, classes in enumerate(named, 1)}
+        return {**seen, "disagree": torch.cat(apart, 1).any(1, keepdim=True).float()} if apart else seen
+
 
 def _others(values: list[Tensor], index: int) -> list[Tensor]:
     """All but one, beginning with the next."""
