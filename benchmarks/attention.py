@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _page import Ratio, commit, table, write
+from _page import Ratio, commit, processor, table, write
 from torch import Tensor, nn
 
 from eosin.parts.attention.criss_cross import CrissCross
@@ -139,7 +139,8 @@ def main() -> int:
         ):
             found.append(Ratio(f"time, {what}, {name}", rounds, *bound))
             print(*found[-1].row(), flush=True)
-    where = f"Features {tuple(shape)}, float32, CPU, torch threads {arguments.threads}, torch {torch.__version__}"
+    where = f"Features {tuple(shape)}, float32, device cpu: {processor()}"
+    where = f"{where}, torch threads {arguments.threads}, torch {torch.__version__}"
     measured = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in found)])
     tables = f"{measured}\n\n{where}, commit {commit()}."
     print(f"\n{tables}", flush=True)
