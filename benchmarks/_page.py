@@ -62,3 +62,13 @@ def write(page: Path, block: str, tables: str) -> None:
     if begin not in text or end not in text:
         sys.exit(f"{page}: has no block {begin} ... {end}")
     write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{tables}\n{end}", text, flags=re.DOTALL))
+
+
+def finish(ratios: Sequence[Ratio], told: str, page: Path | None, block: str) -> int:
+    """Print ratios and what is told of them, put both into a block of a page if one is given; the exit code."""
+    rows = [["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in ratios)]
+    tables = f"{table(rows)}\n\n{told}"
+    print(f"\n{tables}", flush=True)
+    if page:
+        write(page, block, tables)
+    return 0 if all(ratio.holds for ratio in ratios) else 1

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _page import Ratio, commit, processor, table, write
+from _page import Ratio, commit, finish, processor
 from torch import Tensor, nn
 
 from eosin.parts.attention.criss_cross import CrissCross
@@ -141,12 +141,7 @@ def main() -> int:
             print(*found[-1].row(), flush=True)
     where = f"Features {tuple(shape)}, float32, device cpu: {processor()}"
     where = f"{where}, torch threads {arguments.threads}, torch {torch.__version__}"
-    measured = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in found)])
-    tables = f"{measured}\n\n{where}, commit {commit()}."
-    print(f"\n{tables}", flush=True)
-    if arguments.write:
-        write(arguments.write, BLOCK, tables)
-    return 0 if all(ratio.holds for ratio in found) else 1
+    return finish(found, f"{where}, commit {commit()}.", arguments.write, BLOCK)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from _page import Ratio, commit, processor, table, write
+from _page import Ratio, commit, finish, processor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -171,12 +171,7 @@ def main() -> int:
     rounds, *sizes = (1, 4, 64) if arguments.quick else (3, BATCH, SIDE)
     ratios = measured(rounds, arguments.encoder, *sizes, arguments.threads)
     where = f"Device cpu: {processor()}; float32, torch threads {arguments.threads}, torch {torch.__version__}"
-    listed = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in ratios)])
-    tables = f"{listed}\n\n{where}, commit {commit()}."
-    print(f"\n{tables}", flush=True)
-    if arguments.write:
-        write(arguments.write, BLOCK, tables)
-    return 0 if all(ratio.holds for ratio in ratios) else 1
+    return finish(ratios, f"{where}, commit {commit()}.", arguments.write, BLOCK)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _page import Ratio, commit, processor, table, write
+from _page import Ratio, commit, finish, processor
 from PIL import Image
 from torch import Tensor, nn
 from torch.export import Dim
@@ -207,12 +207,7 @@ def main() -> int:
         folder = Path(temporary)
         model = made(folder / "model")
         ratios = [*single(model, rounds, _amx()), *whole(model, turns, images, side, folder)]
-    measured = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in ratios)])
-    tables = f"{measured}\n\n{textwrap.fill(circumstances(arguments.threads), 120)}"
-    print(f"\n{tables}", flush=True)
-    if arguments.write:
-        write(arguments.write, BLOCK, tables)
-    return 0 if all(ratio.holds for ratio in ratios) else 1
+    return finish(ratios, textwrap.fill(circumstances(arguments.threads), 120), arguments.write, BLOCK)
 
 
 if __name__ == "__main__":

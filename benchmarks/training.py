@@ -26,7 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from _page import Ratio, commit, processor, table, write
+from _page import Ratio, commit, finish, processor, table
 
 import eosin  # noqa: F401  (before segmentation_models_pytorch, which imports torchvision)
 from eosin.core.learner import Learner
@@ -343,13 +343,10 @@ def main() -> int:
         ratios += overhead(view, epochs, folder)
         ratios += accumulation(view, rounds, mb, folder)
         costs = checkpoints(view, folder)
-    measured = table([["Ratio", "Median", "Rounds", "Bound", ""], *(ratio.row() for ratio in ratios)])
     costing = table([["A checkpoint of ResNet-18 with AdamW and averaged weights", ""], *costs])
-    tables = f"{measured}\n\n{costing}\n\n{circumstances(arguments.threads, workers(len(view)))}"
-    print(f"\n{tables}", flush=True)
-    if arguments.write:
-        write(arguments.write, BLOCK, tables)
-    return 0 if all(ratio.holds for ratio in ratios) else 1
+    return finish(
+        ratios, f"{costing}\n\n{circumstances(arguments.threads, workers(len(view)))}", arguments.write, BLOCK
+    )
 
 
 if __name__ == "__main__":
