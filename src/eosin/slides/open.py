@@ -12,7 +12,7 @@ from tifffile import PHOTOMETRIC, TiffPage
 from eosin.slides.plain import ImageSlide
 from eosin.slides.reference import ReferenceSlide
 from eosin.slides.slide import BadSlide, Slide
-from eosin.slides.tiff import TiffSlide, direct, pages
+from eosin.slides.tiff import TiffSlide, direct, has_tiles, pages
 
 Reader = Literal["auto", "openslide", "tifffile"]
 
@@ -21,11 +21,12 @@ ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide",
 
 
 def is_slide(path: Path) -> bool:
-    """Whether a file is a slide by its ending or its header, and not a plain image.
+    """Whether a file is a slide by its ending or its header, if a damaged one, and not a plain image.
 
     PNG, JPEG, BMP and TIFF files without tiles are images.
     """
-    return path.suffix.lower() in ENDINGS or openslide.OpenSlide.detect_format(path) is not None
+    ending = path.suffix.lower() in ENDINGS
+    return ending or openslide.OpenSlide.detect_format(path) is not None or has_tiles(path)
 
 
 def open_slide(path: Path, reader: Reader = "auto") -> Slide:
@@ -91,12 +92,15 @@ def _refuse_maps(path: Path, page: TiffPage) -> None:
 
 
 def _other(path: Path) -> str:
-    """What a file is that has the ending of a slide and is none that OpenSlide knows."""
+    """What a file is that OpenSlide knows for no slide."""
     try:
         with Image.open(path) as image:
             kind = image.format or "other"
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
         return "not a slide that OpenSlide knows, or cut short; copy it again from its source"
-    if kind == "TIFF":
-        return "a TIFF file without tiles; write it anew with tiles and levels, or name it .tif to read it as an image"
-    return f"holds a {kind} image and no slide; give it the ending of one"
+    if kind != "TIFF":
+        return f"holds a {kind} image and no slide; give it the ending of one"
+    with pages(path) as tiled:  # which tells of a file that is cut short
+        if tiled:
+            return "a TIFF file whose pages OpenSlide cannot follow; write it anew with tiles and levels"
+    return "a TIFF file without tiles; write it anew with tiles and levels, or name it .tif to read it as an image"

@@ -25,6 +25,7 @@ KNOWN = (
     COMPRESSION.NONE,
     COMPRESSION.LZW,
     COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.DEFLATE,
     COMPRESSION.JPEG,
     COMPRESSION.APERIO_JP2000_RGB,
 )
@@ -105,6 +106,15 @@ class TiffSlide(Slide):
         return tile
 
 
+def has_tiles(path: Path) -> bool:
+    """Whether a file is a TIFF whose first page has tiles, however damaged the rest of it is."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return file.pages.first.is_tiled
+    except (OSError, *_DAMAGED):
+        return False
+
+
 @contextmanager
 def pages(path: Path) -> Iterator[list[TiffPage]]:
     """The pages of a TIFF file that hold tiles.
@@ -114,11 +124,11 @@ def pages(path: Path) -> Iterator[list[TiffPage]]:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            found = [page for page in file.pages if isinstance(page, TiffPage) and page.is_tiled]
-            end = max((a + b for page in found for a, b in zip(page.dataoffsets, page.databytecounts, strict=True)))
+            found = [page for page in file.pages if isinstance(page, TiffPage)]
+            end = max(a + b for page in found for a, b in zip(page.dataoffsets, page.databytecounts, strict=True))
             if end > path.stat().st_size:
-                raise BadSlide(f"{path}: ends before its last tile does ({end} bytes); copy it again from its source")
-            yield found
+                raise BadSlide(f"{path}: cut short (has tiles up to byte {end}); copy it again from its source")
+            yield [page for page in found if page.is_tiled]
     except _DAMAGED as error:
         raise BadSlide(f"{path}: damaged or cut short ({_one_line(error)}); copy it again from its source") from None
 
