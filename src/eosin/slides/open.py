@@ -52,28 +52,27 @@ def open_slide(path: Path, reader: Reader = "auto") -> Slide:
                 raise BadSlide(f"{path}: the file has 0 bytes; copy it again from its source")
     except PermissionError:
         raise BadSlide(f"{path}: may not be read; change its permissions") from None
-    if not is_slide(path):
-        return ImageSlide(path)
-    vendor = openslide.OpenSlide.detect_format(path)
-    if vendor is None:
-        raise BadSlide(f"{path}: {_other(path)}")
     try:
-        reference = ReferenceSlide(path, openslide.OpenSlide(path))
+        handle = openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        if not is_slide(path):
+            return ImageSlide(path)
+        raise BadSlide(f"{path}: {_other(path)}") from None
     except openslide.OpenSlideError as error:
-        raise BadSlide(f"{path}: damaged or cut short ({error}); copy it again from its source") from None
+        raise BadSlide(f"{path}: OpenSlide cannot open it ({error}); copy it again from its source") from None
     try:
-        return _best(reference, vendor, reader)
+        return _best(ReferenceSlide(path, handle), reader)
     except BaseException:
-        reference.close()
+        handle.close()
         raise
 
 
-def _best(reference: ReferenceSlide, vendor: str, reader: Reader) -> Slide:
+def _best(reference: ReferenceSlide, reader: Reader) -> Slide:
     """What reads an open slide; its pages are looked at in any case, where they are known."""
-    why = f"a slide of {vendor}"
-    if vendor in ("aperio", "generic-tiff"):
+    why = f"a slide of {reference.vendor}"
+    if reference.vendor in ("aperio", "generic-tiff"):
         with pages(reference.path) as found:
-            if vendor == "generic-tiff":
+            if reference.vendor == "generic-tiff":
                 _refuse_maps(reference.path, found[0])
             tiled = direct(reference, found)
         if reader != "openslide" and not isinstance(tiled, str):
@@ -87,7 +86,7 @@ def _best(reference: ReferenceSlide, vendor: str, reader: Reader) -> Slide:
 def _refuse_maps(path: Path, page: TiffPage) -> None:
     """Refuse what OpenSlide would turn into colours: grey and palette pages, such as class maps, and 16 bits."""
     if page.photometric not in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) or page.bitspersample != 8:
-        kind = f"{page.photometric.name}, {page.bitspersample} bits"
+        kind = f"photometric {int(page.photometric)}, {page.bitspersample} bits"
         raise BadSlide(f"{path}: holds no colours of 8 bits ({kind}); is it a map and not a slide?")
 
 

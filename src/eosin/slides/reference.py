@@ -56,6 +56,7 @@ class ReferenceSlide(Slide):
     def __init__(self, path: Path, handle: Handle) -> None:
         self.path, self.reader, self._handle = path, "openslide", handle
         told = handle.properties
+        self.vendor = told.get("openslide.vendor", "unknown")
         self.pixel_size, self.unsized = from_metadata(
             told.get("openslide.mpp-x"), told.get("openslide.mpp-y"), "openslide.mpp-x and openslide.mpp-y"
         )
