@@ -4,7 +4,7 @@ Usage: ``python benchmarks/read_slide.py [--quick] [--write PAGE]``. The bounds 
 machine that does nothing else.
 
 Both readers walk over the same overlapping tiles in the order of prediction, from a newly opened slide on; opening it
-is not counted. OpenSlide's loop is the usual one: ``read_region``, to RGB, to an array; it keeps tiles of its own. Every
+is not counted. OpenSlide has the usual loop: ``read_region``, to RGB, to an array; it keeps tiles of its own. Every
 ratio is the median over rounds in which the two take turns. A slide that is JPEG-tiled (YCbCr 4:2:0, quality 80) is
 drawn; the two real ones, JPEG and JPEG 2000, are read where ``EOSIN_DATA`` or ``../shared/data`` has them.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -364,6 +366,13 @@ def test_a_slide_that_is_cut_short_does_not_open(share: float, tmp_path: Path) -
         with pytest.raises((BadSlide, BadImage)) as caught, open_slide(tmp_path / name) as slide:
             whole(slide, 0)
         assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_bad_file_is_told_by_nobody_else(tmp_path: Path) -> None:
+    path = write_bad(tmp_path, "cut.svs")
+    script = f"from pathlib import Path; from eosin.slides.open import is_slide; print(is_slide(Path({str(path)!r})))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (ended.stdout.strip(), ended.stderr) == ("True", "")
 
 
 def test_a_damaged_tile_is_told_with_its_place(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ OpenSlide opens the slide all the same: it says what the levels are, and it read
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ KNOWN = (
     COMPRESSION.APERIO_JP2000_RGB,
 )
 """Compressions that OpenSlide and tifffile decode to the same pixels."""
+
+# What tifffile warns of is told here as an error, in one line; without a handler Python prints the warning besides.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _DAMAGED = (TiffFileError, StructError, ValueError, RuntimeError, TypeError, IndexError, KeyError, OverflowError)
 
