@@ -77,6 +77,23 @@ def test_a_pyramid_is_read_directly_as_openslide_reads_it(form: str, tmp_path: P
     same_everywhere(write_slide(tmp_path / "a.tif", tissue(451, 613), **FORMS[form]), 3)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("photometric", ["RGB", "YCBCR"])
+def test_a_pyramid_of_another_writer_with_tables_of_its_own_is_read_alike(photometric: str, tmp_path: Path) -> None:
+    """GDAL keeps the tables of JPEG tiles once for each page."""
+    rasterio = pytest.importorskip("rasterio")
+    form = {"driver": "GTiff", "tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "JPEG"}
+    size = {"height": 451, "width": 613, "count": 3, "dtype": "uint8"}
+    with rasterio.Env(JPEG_QUALITY_OVERVIEW=60):
+        with rasterio.open(tmp_path / "a.tif", "w", photometric=photometric, jpeg_quality=80, **form, **size) as file:
+            file.write(np.moveaxis(tissue(451, 613), 2, 0))
+        with rasterio.open(tmp_path / "a.tif", "r+") as file:
+            file.build_overviews([2], rasterio.enums.Resampling.average)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert all(page.jpegtables for page in file.pages)  # type: ignore[union-attr]
+    same_everywhere(tmp_path / "a.tif", 2)
+
+
 @pytest.mark.parametrize("form", [JPEG, {"compression": 33005, "compressionargs": {"level": 40}}])
 def test_an_aperio_slide_is_read_directly_as_openslide_reads_it(form: dict[str, Any], tmp_path: Path) -> None:
     same_everywhere(write_aperio(tmp_path / "a.svs", tissue(450, 600), **form), 2)
