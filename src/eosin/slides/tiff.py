@@ -55,7 +55,7 @@ class Tiled:
 
 
 class TiffSlide(Slide):
-    """A slide whose tiles are decoded directly. A rectangle with a tile that is not stored is left to OpenSlide."""
+    """A slide whose tiles are decoded directly; one that is not stored is what OpenSlide has there."""
 
     def __init__(self, reference: ReferenceSlide, tiled: list[Tiled]) -> None:
         self.path, self.levels = reference.path, reference.levels
@@ -74,9 +74,7 @@ class TiffSlide(Slide):
         pixels = np.empty((height, width, 3), np.uint8) if whole else white(height, width)
         for row in range(part.rows[0] // tiled.height, (part.rows[1] - 1) // tiled.height + 1):
             for column in range(part.columns[0] // tiled.width, (part.columns[1] - 1) // tiled.width + 1):
-                tile = self._tile(level, row * tiled.across + column)
-                if tile is None:
-                    return self._reference.read(level, top, left, height, width)
+                tile = self._tile(level, row, column)
                 y, x = row * tiled.height, column * tiled.width
                 first, last = max(y, part.rows[0]), min(y + tiled.height, part.rows[1])
                 begin, end = max(x, part.columns[0]), min(x + tiled.width, part.columns[1])
@@ -88,20 +86,19 @@ class TiffSlide(Slide):
         self._file.close()
         self._reference.close()
 
-    def _tile(self, level: int, index: int) -> Pixels | None:
-        """A decoded tile, uint8 ``[tile height, tile width, 3]``; None if it is not stored.
-
-        Tiles that share their bytes, as blank ones may, are decoded once.
-        """
+    def _tile(self, level: int, row: int, column: int) -> Pixels:
+        """A decoded tile, uint8 ``[tile height, tile width, 3]``; tiles that share their bytes are decoded once."""
         tiled = self._tiled[level]
+        index = row * tiled.across + column
         offset, count = int(tiled.offsets[index]), int(tiled.counts[index])
         if count == 0:
-            return None
+            y, x = row * tiled.height, column * tiled.width
+            return self._reference.read(level, y, x, tiled.height, tiled.width)
         tile = self._memory.get((level, offset))
         if tile is None:
             data = self._file.read(offset, count)
             try:
-                tile = tiled.decode(data, index, jpegtables=tiled.tables, _fullsize=False)[0][0]
+                tile = tiled.decode(data, index, jpegtables=tiled.tables)[0][0]
             except _DAMAGED as error:
                 raise BadSlide(f"{self.path}: tile {index} of level {level} is damaged ({_one_line(error)})") from None
             if tile.shape != (tiled.height, tiled.width, 3):
