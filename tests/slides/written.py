@@ -10,6 +10,7 @@ import tifffile
 
 from eosin.slides.slide import Pixels
 
+JPEG: dict[str, Any] = {"compression": "jpeg"}
 APERIO = "Aperio Image Library v11.2.1 \r\n600x450 (128x128) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990"
 
 
