@@ -45,7 +45,9 @@ def write_pyramid(
     tile: int = 256,
     quality: int = 90,
 ) -> None:
-    """Write a slide or a class map whole or not at all, in memory that depends on the width of the slide and not on its height.
+    """Write a slide or a class map whole or not at all.
+
+    Needs at most the memory of two full rows of tiles, whatever the height.
 
     A level has half the rows and columns of the one before, rounded up; the last is a single tile. Its pixels are the
     rounded means of squares of four (RGB), or the value that most of the four have, and of equally frequent ones that
