@@ -114,17 +114,19 @@ class _Drawing:
 
     def rgb_bands(self) -> Iterator[Bytes]:
         """The slide from top to bottom."""
-        band = np.empty((_ROWS, self.shape[1], 3), np.uint8)
+        band = np.full((_ROWS, self.shape[1], 3), self.white, np.uint8)
         for top in range(0, self.shape[0], _ROWS):
             rows = band[: self.shape[0] - top]
-            rows[:] = self.white
-            for left in self._with_tissue(top):
+            drawn = list(self._with_tissue(top))
+            for left in drawn:
                 part = rows[:, left : left + _ROWS]
                 height, width = part.shape[:2]
                 inside = self._inside(top - _PAD, left - _PAD, height + 2 * _PAD, width + 2 * _PAD)
                 covered = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), _SOFT)[_PAD:-_PAD, _PAD:-_PAD]
                 part[:] = self._thinned(self._tissue(0, top, left, height, width), covered)
             yield rows
+            for left in drawn:
+                rows[:, left : left + _ROWS] = self.white
 
     def mask_bands(self) -> Iterator[Bytes]:
         """The mask from top to bottom."""
