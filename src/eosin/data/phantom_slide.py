@@ -122,8 +122,9 @@ class _Drawing:
                 part = rows[:, left : left + _ROWS]
                 height, width = part.shape[:2]
                 inside = self._inside(top - _PAD, left - _PAD, height + 2 * _PAD, width + 2 * _PAD)
-                covered = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), _SOFT)[_PAD:-_PAD, _PAD:-_PAD]
-                part[:] = self._thinned(self._tissue(0, top, left, height, width), covered)
+                covered = np.asarray(cv2.GaussianBlur(inside.astype(np.float32), (0, 0), _SOFT), np.float32)
+                tissue = self._tissue(0, top, left, height, width)
+                part[:] = self._thinned(tissue, covered[_PAD:-_PAD, _PAD:-_PAD])
             yield rows
             for left in drawn:
                 rows[:, left : left + _ROWS] = self.white
@@ -170,7 +171,7 @@ class _Drawing:
         drawn = self.fields[of[0, 0]][kind][np.ix_(y, x)]
         for number in np.unique(of[of != of[0, 0]]):
             drawn[of == number] = self.fields[number][kind][np.ix_(y, x)][of == number]
-        return drawn
+        return np.asarray(drawn, np.uint8)
 
     def _thinned(self, rgb: Bytes, covered: Floats) -> Bytes:
         """Tissue of which only a share is there, by Beer-Lambert: the share multiplies the optical density."""

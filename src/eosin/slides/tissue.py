@@ -21,6 +21,7 @@ from eosin.slides.slide import Pixels, PixelSize, Slide
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
+Places = NDArray[np.float64]
 
 MPP = 8.0  # um per pixel of a tissue mask
 _FINE = 4.1  # um per pixel, the coarsest level it is found on: JPEG spreads colour over squares of 16 pixels
@@ -80,30 +81,35 @@ class Tissue:
         found = np.zeros((height, width), np.bool_)
         for y in range(0, height, _BLOCK):
             for x in range(0, width, _BLOCK):
-                rows = (np.arange(top + y, top + min(y + _BLOCK, height)) + 0.5) * scale
-                columns = (np.arange(left + x, left + min(x + _BLOCK, width)) + 0.5) * scale
+                rows = _centres(top + y, top + min(y + _BLOCK, height), scale)
+                columns = _centres(left + x, left + min(x + _BLOCK, width), scale)
                 found[y : y + _BLOCK, x : x + _BLOCK] = self._block(rows, columns)
         return found
 
-    def _block(self, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Mask:
+    def _block(self, rows: Places, columns: Places) -> Mask:
         """Where the crossings of rows and columns, in full-resolution pixels, are tissue."""
         within = np.logical_and.outer(*((p >= 0) & (p <= n) for p, n in zip((rows, columns), self.size, strict=True)))
         y, down = _between(rows * self.mask.shape[0] / self.size[0], self.mask.shape[0])
         x, right = _between(columns * self.mask.shape[1] / self.size[1], self.mask.shape[1])
         part = self.mask[y[0] : y[-1] + 2, x[0] : x[-1] + 2]
         if part.all() or not part.any():
-            return within & part[0, 0]
+            return np.asarray(within & part[0, 0])
         y, x = y - y[0], x - x[0]
         below, beside = np.minimum(y + 1, part.shape[0] - 1), np.minimum(x + 1, part.shape[1] - 1)
         between = part[y] * (1 - down[:, None]) + part[below] * down[:, None]
-        return within & (between[:, x] * (1 - right) + between[:, beside] * right >= 0.5)
+        return np.asarray(within & (between[:, x] * (1 - right) + between[:, beside] * right >= 0.5))
 
     def write(self, path: Path) -> None:
         """Write the mask as PNG, tissue white. :func:`read_tissue` reads it, also after somebody has painted on it."""
         write_bytes(path, png_bytes(np.where(self.mask, np.uint8(255), np.uint8(0))))
 
 
-def _between(places: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _centres(first: int, behind: int, scale: float) -> Places:
+    """Full-resolution places of the centres of rows or columns."""
+    return (np.arange(first, behind, dtype=np.float64) + 0.5) * scale
+
+
+def _between(places: Places, cells: int) -> tuple[NDArray[np.int64], Places]:
     """The cell whose centre lies before each place, and how far the place is on the way to the next centre, 0..1."""
     beyond = np.clip(places - 0.5, 0, cells - 1)
     cell = np.minimum(beyond.astype(np.int64), max(0, cells - 2))
@@ -182,7 +188,7 @@ def _empty_slide(view: Pixels) -> Floats:
 def _disc(radius: float) -> Pixels:
     reach = max(1, round(radius))
     y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    return (y * y + x * x <= reach * reach).astype(np.uint8)
+    return np.asarray(y * y + x * x <= reach * reach, np.uint8)
 
 
 def _grown(mask: Mask, radius: float) -> Mask:
@@ -258,8 +264,9 @@ def _polygons(path: Path, number: int, feature: Any) -> Iterator[dict[str, Any]]
     """The polygons of a feature; points and lines hold no area and are passed over."""
     from shapely.geometry import shape
 
-    geometry = feature.get("geometry") if isinstance(feature, dict) else None
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    given = feature.get("geometry") if isinstance(feature, dict) else None
+    geometry: dict[str, Any] = given if isinstance(given, dict) else {}
+    kind = geometry.get("type")
     if kind in ("Point", "MultiPoint", "LineString", "MultiLineString"):
         return
     if kind not in ("Polygon", "MultiPolygon"):
