@@ -134,6 +134,12 @@ def test_dust_is_dropped_and_small_holes_are_filled_but_large_ones_are_kept() ->
     assert mask[fragment].mean() > 0.9 and mask[hole].mean() < 0.1
 
 
+def test_a_slide_that_is_smaller_than_what_is_dropped_elsewhere_has_tissue_all_the_same() -> None:
+    pixels = painted(glass(), ellipse((24, 24), (12, 12)), (200, 120, 170))
+    assert not found(pixels).any()
+    assert overlap(found(pixels[:48, :48]), ellipse((24, 24), (12, 12))[:48, :48]) > 0.7
+
+
 def test_a_grey_shadow_is_no_tissue() -> None:
     pixels = painted(glass(), ellipse(), (200, 120, 170))
     pixels[:, 700:] = (pixels[:, 700:] * 0.6).astype(np.uint8)
@@ -149,6 +155,8 @@ def test_reading_in_strips_and_from_a_coarser_level_finds_the_same(monkeypatch: 
     slide = Drawn(pixels)
     np.testing.assert_array_equal(find_tissue(slide, fine).mask, whole.mask)
     assert slide.most <= 800 * 41
+    monkeypatch.setattr("eosin.slides.tissue._STRIP", 11)
+    np.testing.assert_array_equal(find_tissue(slide, fine).mask, whole.mask)
     monkeypatch.undo()
     pyramid = Drawn(pixels, levels=4)
     assert overlap(find_tissue(pyramid, fine).mask, whole.mask) > 0.99  # means of means are rounded twice

@@ -46,7 +46,7 @@ def draw_slide(
 
     A slide larger than 768 um is made of a few drawn fields: within a piece of tissue one field goes on mirrored, so
     that there is no seam; another piece has another field. A slide of 100,000 x 100,000 pixels with 2 % tissue takes
-    about two minutes and 0.5 GB.
+    less than a minute of a processor, 0.35 GB of memory and 110 MB on disk.
 
     Args:
         path: the slide, RGB.

@@ -26,6 +26,8 @@ Places = NDArray[np.float64]
 MPP = 8.0  # um per pixel of a tissue mask
 _FINE = 4.1  # um per pixel, the coarsest level it is found on: JPEG spreads colour over squares of 16 pixels
 _READ = 64_000_000  # bytes of a level that are read at once
+_STRIP = 512  # rows of the view that are looked at at once
+_SEEN = 1_000_000  # pixels of the view that tell the colour of the empty slide
 _BLOCK = 1024  # pixels, side of what is interpolated at once
 
 _COLOURED = 0.03  # difference between optical densities from which on a pixel is stained
@@ -35,6 +37,7 @@ _INK_RIM = 16.0  # um around ink that are ink too
 _SOFT = 4.0  # um, standard deviation of the blur before all this
 _GAP = 24.0  # um that are closed between pieces
 _DUST = 10_000.0  # um2; smaller pieces are dropped
+_DUST_SHARE = 0.05  # of the slide; nor is more than this dropped, however small the slide
 _HOLE = 20_000.0  # um2; smaller holes are filled
 _GLASS_LEAST = 160  # green of the darkest empty slide
 _GLASS_PINK = 8  # by which green of an empty slide may lie below both red and blue
@@ -128,20 +131,14 @@ def find_tissue(slide: Slide, pixel_size: PixelSize) -> Tissue:
     Raises:
         BadSlide: if pixels cannot be decoded.
     """
-    view = _view(slide, pixel_size)
-    size = slide.levels[0].height, slide.levels[0].width
-    um = pixel_size.mpp * math.sqrt(size[0] * size[1] / (view.shape[0] * view.shape[1]))
-    white = _empty_slide(view)
-    density = np.maximum(-np.log((view.astype(np.float32) + 1) / (white + 1)), 0)  # what is brighter is no tissue
-    density = cv2.GaussianBlur(density, (0, 0), _SOFT / um)
-    most = density.max(-1)
-    stained = most - density.min(-1) > np.maximum(_COLOURED, _GREY * most)
-    ink = (density[..., 0] - density[..., 1]) > _INK
-    stained &= ~_grown(ink, _INK_RIM / um)
-    closed = cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_CLOSE, _disc(_GAP / 2 / um)) > 0
-    closed &= ~_grown(ink, _INK_RIM / um)
-    whole = _without_small(closed, _DUST / um**2)
-    return Tissue(~_without_small(~whole, _HOLE / um**2), size)
+    full = slide.levels[0]
+    stained, ink = _stained(_view(slide, pixel_size), pixel_size)
+    um = pixel_size.mpp * math.sqrt(full.height * full.width / stained.size)
+    ink = _grown(ink, _INK_RIM / um)
+    closed = cv2.morphologyEx((stained & ~ink).astype(np.uint8), cv2.MORPH_CLOSE, _disc(_GAP / 2 / um)) > 0
+    dust = min(_DUST / um**2, _DUST_SHARE * stained.size)
+    whole = _without_small(closed & ~ink, dust)
+    return Tissue(~_without_small(~whole, _HOLE / um**2), (full.height, full.width))
 
 
 def _view(slide: Slide, pixel_size: PixelSize) -> Pixels:
@@ -166,6 +163,24 @@ def _cells(slide: Slide, pixel_size: PixelSize) -> tuple[int, int]:
     """Rows and columns of a mask at about ``MPP``."""
     full, cell = slide.levels[0], max(1.0, MPP / pixel_size.mpp)
     return max(1, round(full.height / cell)), max(1, round(full.width / cell))
+
+
+def _stained(view: Pixels, pixel_size: PixelSize) -> tuple[Mask, Mask]:
+    """Where a view has a colour of its own, and where this is that of ink; computed in strips."""
+    every = max(1, math.isqrt(view.shape[0] * view.shape[1] // _SEEN))
+    white = _empty_slide(view[::every, ::every])
+    sigma = _SOFT / max(MPP, pixel_size.mpp)
+    reach = math.ceil(4 * sigma) + 1  # how far OpenCV's kernel of this blur goes
+    stained, ink = np.zeros(view.shape[:2], np.bool_), np.zeros(view.shape[:2], np.bool_)
+    for top in range(0, len(view), _STRIP):
+        first = max(0, top - reach)
+        strip = view[first : top + _STRIP + reach].astype(np.float32)
+        density = np.maximum(np.log((white + 1) / (strip + 1)), 0)  # what is brighter is no tissue
+        density = cv2.GaussianBlur(density, (0, 0), sigma)[top - first : top - first + _STRIP]
+        most = density.max(-1)
+        stained[top : top + _STRIP] = most - density.min(-1) > np.maximum(_COLOURED, _GREY * most)
+        ink[top : top + _STRIP] = density[..., 0] - density[..., 1] > _INK
+    return stained, ink
 
 
 def _empty_slide(view: Pixels) -> Floats:
