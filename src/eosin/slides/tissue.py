@@ -149,14 +149,14 @@ def _view(slide: Slide, pixel_size: PixelSize) -> Pixels:
     level = slide.levels[index]
     factor = level.height / height
     rows = max(1, int(_READ / (3 * level.width * factor)))
-    strips = []
+    view = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = math.floor(top * factor), min(level.height, math.ceil(bottom * factor))
         strip = Image.fromarray(slide.read(index, first, 0, last - first, level.width))
         box = (0, top * factor - first, level.width, min(bottom * factor - first, last - first))
-        strips.append(np.asarray(strip.resize((width, bottom - top), Image.Resampling.BOX, box)))
-    return np.concatenate(strips)
+        view[top:bottom] = np.asarray(strip.resize((width, bottom - top), Image.Resampling.BOX, box))
+    return view
 
 
 def _cells(slide: Slide, pixel_size: PixelSize) -> tuple[int, int]:
