@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -25,7 +25,7 @@ _DIGITS = 2  # after the point of a coordinate in full-resolution pixels
 class FeatureFile:
     """An open GeoJSON file; see :func:`feature_file`."""
 
-    def __init__(self, file: IO[bytes], slide: str, scale: float, mpp: float) -> None:
+    def __init__(self, file: gzip.GzipFile, slide: str, scale: float, mpp: float) -> None:
         self._file, self._slide, self._scale = file, slide, scale
         self._mm2 = mpp * mpp / 1e6
         self._before = b""

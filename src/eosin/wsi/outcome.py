@@ -72,12 +72,10 @@ def write_outcome(folder: Path, bands: Bands, view: View, card: Card, options: O
     write_areas(folder / AREAS, view.name, found, view.mpp, model, __version__)
     maps = (decided(band.classes, band.confidence, options.abstain) for band in bands)
     write_pyramid(folder / "classes.tif", maps, bands.height, bands.width, view.mpp, palette_of(shown))
-    size = view.pixel_size
-    strange = beyond(card.domain, view.measured, max(view.mpp, size.mpp))
-    said = f"Model {model} at {view.mpp:.4g} um per pixel; the slide has {size.mpp:.4g} ({size.source})"
-    um = picture_scale * size.mpp
-    overview = folder / "overview.png"
-    write_overview(overview, picture, sample.classes, um, shown, found, view.name, [said, *strange])
+    strange = beyond(card.domain, view.measured, max(view.mpp, view.pixel_size.mpp))
+    um = picture_scale * view.pixel_size.mpp
+    notes = [*_said(view, model), *strange]
+    write_overview(folder / "overview.png", picture, sample.classes, um, shown, found, view.name, notes)
     return {
         "tissue_mm2": sum(area.mm2 for area in found),
         "classes": {
@@ -86,3 +84,11 @@ def write_outcome(folder: Path, bands: Bands, view: View, card: Card, options: O
         "left_out": left_out,
         "out_of_domain": strange,
     }
+
+
+def _said(view: View, model: str) -> list[str]:
+    (height, width), size = view.size, view.pixel_size
+    return [
+        f"Model {model}, at {view.mpp:.4g} um per pixel",
+        f"Slide of {width} x {height} pixels of {size.mpp:.4g} um ({size.source})",
+    ]

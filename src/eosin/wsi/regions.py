@@ -70,12 +70,11 @@ def regions(rows: Iterable[tuple[int, Pixels]], tolerance: float = 0.0) -> Itera
         joined: dict[int, _Part] = {}
         for group, part in zip(groups.tolist(), parts, strict=True):
             joined[group] = joined[group].with_part(part) if group in joined else part
-        reaching = np.unique(groups[known - 1 + last[last > 0]])
-        place = {group: number for number, group in enumerate(reaching.tolist())}
+        reaching, places = np.unique(groups[known - 1 + last[last > 0]], return_inverse=True)
         seam = np.zeros_like(last)
-        seam[last > 0] = [1 + place[group] for group in groups[known - 1 + last[last > 0]].tolist()]
-        unfinished = [joined[group] for group in place]
-        yield from (part.region() for group, part in joined.items() if group not in place)
+        seam[last > 0] = 1 + places
+        unfinished = [joined.pop(group) for group in reaching.tolist()]
+        yield from (part.region() for part in joined.values())
     yield from (part.region() for part in unfinished)
 
 
@@ -139,7 +138,8 @@ def _pieces(top: int, classes: Pixels, tolerance: float) -> tuple[list[_Part], L
 
 def _labelled(strip: Pixels, outside: bool) -> tuple[Labels, list[int]]:
     """Number the connected pieces of all classes from 1, int32 ``[H, W]``, and give the class of each."""
-    labels, kinds = np.zeros(strip.shape, np.int32), []
+    labels = np.zeros(strip.shape, np.int32)
+    kinds: list[int] = []
     for kind in np.flatnonzero(np.bincount(strip.reshape(-1), minlength=256)).tolist():
         if kind == OUTSIDE and not outside:
             continue
