@@ -117,17 +117,31 @@ def test_an_empty_map_has_no_region() -> None:
 def test_simplified_neighbours_have_no_gap_and_no_overlap(seed: int, tolerance: float) -> None:
     classes = drawn(seed, outside=False)
     found = list(regions(cut(classes, seed), tolerance))
+    assert_tiled(found, classes)
+    assert Counter(r.index for r in found) == Counter(kind for kind, _ in flooded(classes))
+
+
+def test_corners_beside_the_meeting_of_three_regions_are_left_out_too() -> None:
+    yy, xx = np.mgrid[:40, :60]
+    steps = 20 + xx // 6
+    classes = np.where(yy < steps, 0, np.where(xx < 33, 1, 2)).astype(np.uint8)  # 1 and 2 meet in the middle of a step
+    found = list(regions([(0, classes)], 4.0))
+    assert_tiled(found, classes)
+    above = next(region.polygon for region in found if region.index == 0)
+    assert set(above.exterior.coords) == {(0, 0), (60, 0), (60, 29), (33, 25), (0, 20)}
+
+
+def assert_tiled(found: list[Region], classes: np.ndarray) -> None:
+    """Polygons are valid, have no overlap, and leave nothing of a map of which every pixel has a class."""
     polygons = np.array([region.polygon for region in found])
     assert shapely.is_valid(polygons).all() and set(shapely.get_type_id(polygons)) == {3}
     left, right = shapely.STRtree(polygons).query(polygons)
     pairs = left < right
     assert shapely.area(shapely.intersection(polygons[left[pairs]], polygons[right[pairs]])).sum() == 0
-    # Every pixel of the map has a class, so that any gap would be missing from the rectangle.
     whole = shapely.union_all(polygons)
     assert whole.area == pytest.approx(classes.size, abs=1e-9)
     assert shapely.area(polygons).sum() == pytest.approx(classes.size, abs=1e-9)
     assert whole.symmetric_difference(shapely.box(0, 0, *classes.shape[::-1])).area < 1e-9
-    assert Counter(r.index for r in found) == Counter(kind for kind, _ in flooded(classes))
     assert sum(r.pixels for r in found) == classes.size
 
 
