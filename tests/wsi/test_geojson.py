@@ -112,7 +112,7 @@ def test_an_independent_reader_finds_every_region_in_full_resolution_pixels(tmp_
         polygon = shape(feature["geometry"])
         assert polygon.is_valid and polygon.area == pytest.approx(region.pixels * scale**2, rel=0.02)
         expected = shapely.transform(region.polygon, lambda xy: xy * scale)
-        assert polygon.hausdorff_distance(expected) <= 0.0072  # a hundredth, in both directions
+        assert polygon.hausdorff_distance(expected) <= 7.2e-5  # half a ten-thousandth, in both directions
         shown = (TUMOUR, STROMA)[region.index]
         said = feature["properties"]
         assert said["name"] == shown.name
@@ -134,6 +134,19 @@ def test_areas_are_exact_where_the_scale_is_whole_and_neighbours_meet_at_any_sca
             mine = [f["properties"]["classification"]["name"] == label for f in features]
             expected = (classes == kind).sum() * scale**2
             assert shapely.area(polygons[mine]).sum() == (expected if scale == 2 else pytest.approx(expected, rel=1e-3))
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.98765])
+def test_simplified_neighbours_meet_at_any_scale(tmp_path: Path, scale: float) -> None:
+    classes = np.random.default_rng(0).integers(0, 2, (60, 60)).astype(np.uint8)
+    with feature_file(tmp_path / "r.geojson.gz", "a", scale, 0.5) as file:
+        for region in regions([(0, classes[:25]), (25, classes[25:])], 2.0):
+            file.add(region, (TUMOUR, STROMA)[region.index])
+    polygons = np.array([shape(f["geometry"]) for f in read(tmp_path / "r.geojson.gz")["features"]])
+    assert shapely.is_valid(polygons).all()
+    whole = shapely.union_all(polygons)
+    assert whole.area == pytest.approx(shapely.area(polygons).sum(), abs=1e-6)
+    assert whole.symmetric_difference(shapely.box(0, 0, 60 * scale, 60 * scale)).area < 0.05
 
 
 def test_each_feature_has_its_line(tmp_path: Path) -> None:

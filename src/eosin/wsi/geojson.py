@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from eosin.core.artifact import atomic_file
@@ -19,7 +20,7 @@ from eosin.wsi.regions import Region
 from eosin.wsi.tissues import Shown
 
 _OURS = uuid.UUID("6f0f2b0e-6c1d-5a38-9a3c-0e6d0c2c5a11")
-_DIGITS = 2  # after the point of a coordinate in full-resolution pixels
+_DIGITS = 4  # after the point of a coordinate: finer than a corner can be near an edge that it is not on
 
 
 class FeatureFile:
@@ -32,22 +33,19 @@ class FeatureFile:
 
     def add(self, region: Region, shown: Shown) -> None:
         """Write a region of the class ``shown``."""
-        geometry = outline(region.polygon, self._scale)
+        geometry = json.dumps(outline(region.polygon, self._scale), separators=(",", ":"))
         # Named by what it is, so that the same regions give the same bytes.
-        text = json.dumps([self._slide, shown.name, geometry["coordinates"]])
-        feature = {
-            "type": "Feature",
-            "id": str(uuid.uuid5(_OURS, text)),
-            "geometry": geometry,
-            "properties": {
-                "objectType": "annotation",
-                "name": shown.name,
-                "classification": {"name": shown.label, "color": list(shown.colour)},
-                "measurements": {"Area mm^2": round(region.pixels * self._mm2, 12)},
-                "isLocked": False,
-            },
+        name = uuid.uuid5(_OURS, "\n".join([self._slide, shown.name, geometry]))
+        properties = {
+            "objectType": "annotation",
+            "name": shown.name,
+            "classification": {"name": shown.label, "color": list(shown.colour)},
+            "measurements": {"Area mm^2": round(region.pixels * self._mm2, 12)},
+            "isLocked": False,
         }
-        self._file.write(self._before + json.dumps(feature, separators=(",", ":")).encode())
+        said = json.dumps(properties, separators=(",", ":"))
+        feature = f'{{"type":"Feature","id":"{name}","geometry":{geometry},"properties":{said}}}'
+        self._file.write(self._before + feature.encode())
         self._before = b",\n"
 
 
@@ -73,12 +71,14 @@ def feature_file(path: Path, slide: str, scale: float, mpp: float) -> Iterator[F
 
 
 def outline(polygon: Polygon, scale: float) -> dict[str, Any]:
-    """A polygon as GeoJSON, scaled, rounded to a hundredth; the outer ring turns as GeoJSON wants it."""
+    """A polygon as GeoJSON, scaled and rounded; the outer ring turns as GeoJSON wants it."""
     turned = shapely.orient_polygons(polygon)
     rings = [np.round(shapely.get_coordinates(ring) * scale, _DIGITS) for ring in (turned.exterior, *turned.interiors)]
-    # Whole numbers without a point: most slides are predicted at a whole part of their resolution.
-    return {"type": "Polygon", "coordinates": [[[_short(x), _short(y)] for x, y in ring.tolist()] for ring in rings]}
+    return {"type": "Polygon", "coordinates": [_numbers(ring) for ring in rings]}
 
 
-def _short(value: float) -> float | int:
-    return int(value) if value.is_integer() else value
+def _numbers(ring: NDArray[np.float64]) -> list[list[float]]:
+    """Whole numbers without a point: most slides are predicted at a whole part of their resolution."""
+    whole = bool((ring == np.rint(ring)).all())
+    found: list[list[float]] = (ring.astype(np.int64) if whole else ring).tolist()
+    return found
