@@ -16,6 +16,7 @@ from eosin.core.errors import EosinError, Stale, WrongUse
 from eosin.core.fingerprint import file_digest
 from eosin.core.progress import Silent
 from eosin.data.dataset import Dataset
+from eosin.engine.export import training_domain
 from eosin.engine.lab import EngineLab
 from eosin.engine.weights import without_weights
 from eosin.engine.workplace import Workplace
@@ -64,6 +65,8 @@ def test_two_stages_are_trained_scored_and_exported(tmp_path: Path, data: Path) 
     model = Predictor.load(run / "model")
     assert model.card.tile == SIDE
     assert model.card.scores[0]["miou"] == entries["b"]["miou"]
+    assert model.card.domain == training_domain(lab.items, SIDE, model.card.mpp)
+    assert model.card.domain is not None and model.card.domain.tiles == 12
 
 
 def test_the_journal_tells_every_epoch_and_the_best_one_is_kept(tmp_path: Path, data: Path) -> None:

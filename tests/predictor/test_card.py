@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from eosin.core.errors import EosinError
+from eosin.predictor.domain import Domain, Spread
 from eosin.predictor.spec import Card
 from small_model import card
 
@@ -37,6 +39,23 @@ def test_the_digest_depends_on_every_value_but_on_further_forms() -> None:
     assert more != card() and more.digest == card().digest
 
 
+def test_a_card_from_before_domains_were_measured_keeps_its_text_and_its_digest(tmp_path: Path) -> None:
+    card().write(tmp_path)
+    value = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
+    assert "domain" not in value and Card.read(tmp_path).domain is None
+    del value["exports"]
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    assert hashlib.sha256(text.encode()).hexdigest() == card().digest
+
+
+def test_the_domain_comes_back_and_is_part_of_the_digest(tmp_path: Path) -> None:
+    spread = Spread(mean=0.25, sd=0.125)
+    domain = Domain(red=spread, green=spread, blue=spread, blur=spread, mpp=0.5, tiles=7)
+    card(domain=domain).write(tmp_path)
+    assert Card.read(tmp_path).domain == domain
+    assert Card.read(tmp_path).digest != card().digest
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -47,6 +66,7 @@ def test_the_digest_depends_on_every_value_but_on_further_forms() -> None:
         ({"use": "diagnosis"}, "use: "),
         ({"selection": "test"}, "selection: "),
         ({"surprise": 1}, "surprise: "),
+        ({"domain": {"tiles": 1}}, "domain."),
         ({"classes": {"tissues": []}}, "classes.tissues: "),
         ({"exports": {"tensorrt": {}}}, "exports.tensorrt"),
         ({"exports": {"onnx": {"files": {}, "parity": {}}}}, "exports.onnx.files: "),

@@ -111,13 +111,13 @@ def stitch(batches: Iterable[Tensor], height: int, width: int, tile: int, margin
         if column == len(lefts) - 1:
             done = tops[row + 1] - tops[row] if row + 1 < len(tops) else tile
             yield canvas[:, :done].clone()
-            _shift_up(canvas, done)
+            shift_up(canvas, done)
         place += 1
     if place != len(tops) * len(lefts):
         raise WrongUse(f"{place} tiles do not fill a grid of {len(tops)} x {len(lefts)}")
 
 
-def _shift_up(canvas: Tensor, rows: int) -> None:
+def shift_up(canvas: Tensor, rows: int) -> None:
     """Drop the first ``rows`` rows and clear as many at the end, in place and never copying more than them at once."""
     height = canvas.shape[1]
     for start in range(rows, height, rows):
@@ -157,14 +157,27 @@ def bands(
 
 
 def _mirror(image: Tensor, axis: int, size: int) -> tuple[int, Tensor]:
-    """Reflect an axis about its first and last pixel until it has ``size``; how many pixels came before, the image."""
-    length = image.shape[axis]
-    if length >= size:
+    """Reflect an axis until it has ``size``; how many pixels came before, the image."""
+    if image.shape[axis] >= size:
         return 0, image
+    before, places = mirrored(image.shape[axis], size)
+    return before, image.index_select(axis, places.to(image.device))
+
+
+def mirrored(length: int, size: int) -> tuple[int, Tensor]:
+    """Where the pixels of a side come from that is reflected about its first and last pixel, on both ends.
+
+    Args:
+        length: pixels of the side, at least 1 and less than ``size``.
+        size: pixels that it shall have.
+
+    Returns:
+        How many pixels come before the first, and int64 ``[size]`` of places in ``0..length - 1``.
+    """
     before = (size - length) // 2
     period = max(1, 2 * (length - 1))
-    place = (torch.arange(size, device=image.device) - before).remainder(period)
-    return before, image.index_select(axis, torch.minimum(place, period - place))
+    place = (torch.arange(size) - before).remainder(period)
+    return before, torch.minimum(place, period - place)
 
 
 def blend(predict: Callable[[Tensor], Tensor], image: Tensor, tile: int, margin: int, batch: int = 16) -> Tensor:

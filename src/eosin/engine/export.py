@@ -1,4 +1,4 @@
-"""What a model folder stores of a learner, and the tiles that its forms are compared and calibrated on."""
+"""What a model folder stores of a learner, the tiles its forms are compared on, and the look of its training images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eosin.core.errors import WrongUse
 from eosin.core.learner import Learner
 from eosin.data.dataset import Items
 from eosin.data.phantom import PhantomSpec, draw_image
+from eosin.predictor.domain import Domain, domain_of, measure
 from eosin.slides.image import read_rgb
 
-CALIBRATED, JUDGED = 256, 64  # tiles
+CALIBRATED, JUDGED, MEASURED = 256, 64, 256  # tiles
 
 
 class Exported(nn.Module):
@@ -81,6 +83,27 @@ def calibration(items: Items, side: int) -> tuple[Tensor, Tensor]:
     chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), CALIBRATED + JUDGED)).round().astype(int))
     judged = np.arange(len(chosen)) % 5 == 4
     return _cut(items.subset(chosen[~judged]), side, CALIBRATED), _cut(items.subset(chosen[judged]), side, JUDGED)
+
+
+def training_domain(items: Items, side: int, mpp: float | None) -> Domain | None:
+    """Measure what the images a model was trained on look like; always the same.
+
+    Args:
+        items: the training images, of which 256 are read, spread evenly over all.
+        side: of the square in an image's middle that is measured, in pixels; the whole of a smaller image.
+        mpp: micrometres per pixel, or None.
+
+    Returns:
+        None if fewer than two of them show tissue.
+    """
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MEASURED)).round().astype(int)).tolist()
+    tiles = (_middle(read_rgb(items.path(index)), side) for index in chosen)
+    return domain_of(np.concatenate([measure(tile[None]) for tile in tiles]), mpp)
+
+
+def _middle(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def _cut(items: Items, side: int, count: int) -> Tensor:

@@ -24,7 +24,7 @@ from eosin.data.dataset import Items
 from eosin.data.module import WeakView, item_side
 from eosin.engine.device import open_device, peak_memory_mb
 from eosin.engine.evaluate import Tiling, of_learner, score_tags
-from eosin.engine.export import Exported, tissue
+from eosin.engine.export import Exported, tissue, training_domain
 from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
 from eosin.engine.label import draw_masks
@@ -273,14 +273,15 @@ class EngineLab:
 
         def work(folder: Path) -> dict[str, Any]:
             exported = Exported(load(self._builds[source.name], source))
-            written = write_model(folder / "written", exported, card, tissue(card.tile))
+            seen = card.model_copy(update={"domain": training_domain(self.items, card.tile, card.mpp)})
+            written = write_model(folder / "written", exported, seen, tissue(card.tile))
             for path in written.iterdir():
                 path.rename(folder / path.name)
             written.rmdir()
             return {"model": Card.read(folder).digest}
 
         inputs = {source.name: source.digest, **{r["name"]: r["digest"] for r in self._scored(source.name)}}
-        said = card.model_dump(mode="json", exclude={"eosin"})  # a newer eosin alone does not make a model stale
+        said = card.model_dump(mode="json", exclude={"eosin", "domain"})  # neither alone makes a model stale
         self.steps.do("model", name, {"kind": "export", "card": said}, inputs, work)
 
     def scores(self) -> list[dict[str, Any]]:

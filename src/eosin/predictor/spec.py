@@ -15,6 +15,7 @@ from eosin.core.artifact import read_json, write_bytes
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError
 from eosin.core.values import Selection
+from eosin.predictor.domain import Domain
 
 CARD = "card.json"
 PROGRAM = "program.pt2"
@@ -83,6 +84,7 @@ class Card(BaseModel):
         temperature: T at which p ** (1 / T), made to sum to 1, is calibrated on the validation masks; None without.
         dataset: name of the data set.
         licences: of the data and of the weights the training began with.
+        domain: what training tiles look like; None where that was not measured.
         eosin: version that wrote the model.
         use: always "research use only".
         files: SHA-256 (hex) of the program, by its name. A folder that holds other forms alone names it all the same:
@@ -105,6 +107,7 @@ class Card(BaseModel):
     temperature: float | None = Field(default=None, gt=0)
     dataset: str
     licences: tuple[str, ...] = ()
+    domain: Domain | None = None
     eosin: str
     use: Literal["research use only"] = "research use only"
     files: dict[str, str] = {}
@@ -120,11 +123,17 @@ class Card(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the card, and through ``files`` of the program; further forms do not change it."""
-        return hashlib.sha256(_text(self.model_dump(mode="json", by_alias=True, exclude={"exports"}))).hexdigest()
+        return hashlib.sha256(_text(self._said({"exports"}))).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write ``card.json`` into ``folder``."""
-        write_bytes(folder / CARD, _text(self.model_dump(mode="json", by_alias=True)))
+        write_bytes(folder / CARD, _text(self._said(set())))
+
+    def _said(self, unsaid: set[str]) -> dict[str, Any]:
+        # A card from before there was a domain keeps its text and its digest.
+        return self.model_dump(
+            mode="json", by_alias=True, exclude=unsaid | ({"domain"} if self.domain is None else set())
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Card:
