@@ -25,7 +25,6 @@ from eosin.data.formats._common import (
     GLANDS,
     MIN_FRACTION,
     Names,
-    held_out,
     image_folder,
     images_below,
     in_threads,
@@ -33,6 +32,7 @@ from eosin.data.formats._common import (
     present,
     safe_id,
     subfolder,
+    three_ways,
 )
 from eosin.data.formats._masks import BINARY, BLACK_WHITE, Coding, read_coded
 from eosin.slides.image import image_size, png_bytes
@@ -133,13 +133,8 @@ def _spelt(names: Sequence[str]) -> list[str]:
 
 def _splits(pairs: Sequence[_Pair], options: Options) -> dict[str, str]:
     """The split of each item; all images of a case are in one."""
-    if options.val_fraction + options.test_fraction >= 1:
-        raise WrongUse("val_fraction, test_fraction: they leave nothing for training; choose smaller shares")
     groups = [pair.case or pair.name for pair in pairs]
-    test = held_out(groups, options.test_fraction, options.seed)
-    rest = [group for group in groups if group not in test]
-    val = held_out(rest, options.val_fraction / (1 - options.test_fraction), options.seed)
-    place = {group: "test" if group in test else "val" if group in val else "train" for group in groups}
+    place = three_ways(groups, options.val_fraction, options.test_fraction, options.seed)
     return {pair.name: place[group] for pair, group in zip(pairs, groups, strict=True)}
 
 
