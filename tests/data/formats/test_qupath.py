@@ -180,6 +180,12 @@ def test_slides_stay_together(case: Case) -> None:
     assert set.union(*patients.values()) == set("01234") and errors(data) == []
 
 
+def test_slides_that_are_outlined_for_scores_may_all_be_the_test(case: Case) -> None:
+    case.add("a", box("Tumor", 0, 0, 64, 64), box("Stroma", 64, 0, 128, 64))
+    data = case.imported(masks=True, split="test")
+    assert data.splits == ("test",) and data.truth("test") is not None and errors(data) == []
+
+
 def test_without_patients_slides_are_split(case: Case) -> None:
     for n in range(4):
         case.add(f"s{n}", box("Tumor", 0, 0, 128, 64), box("Stroma", 0, 64, 128, 128))

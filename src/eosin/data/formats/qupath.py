@@ -65,6 +65,7 @@ class Options(BaseModel):
     patient: Pattern = Field(default="", description="regular expression that finds the patient in a slide's path")
     val_fraction: float = Field(default=0.0, ge=0, lt=1, description="share for validation, by patient or slide")
     test_fraction: float = Field(default=0.0, ge=0, lt=1, description="share for the test, by patient or slide")
+    split: Literal["train", "val", "test"] = Field(default="train", description="of all that is not held out")
     seed: int = Field(default=0, ge=0, description="which are held out")
     licence: str = Field(default="unknown", min_length=1, description="terms of the slides")
     citation: str = Field(default="", description="what to cite")
@@ -117,7 +118,8 @@ def run(
     groups = [one.group for one, patches in zip(drawn, plans, strict=True) for _ in patches]
     if not groups:
         raise EosinError(f"{source}: annotations cover {options.cover:.0%} of no patch; choose a smaller tile or cover")
-    splits = three_ways(groups, options.val_fraction, options.test_fraction, options.seed)
+    dealt = three_ways(groups, options.val_fraction, options.test_fraction, options.seed)
+    splits = {group: options.split if split == "train" else split for group, split in dealt.items()}
     tasks = [(splits[one.group], one, patches) for one, patches in zip(drawn, plans, strict=True) if patches]
     with atomic_folder(dest) as folder:
         written = in_threads(
