@@ -31,6 +31,7 @@ class Outline:
     polygons: tuple[tuple[Ring, ...], ...]
     box: tuple[float, float, float, float] = field(init=False)
     area: float = field(init=False)
+    _edges: tuple[NDArray[np.float64], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         corners = np.concatenate([rings[0] for rings in self.polygons])
@@ -38,6 +39,7 @@ class Outline:
         object.__setattr__(self, "box", (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
         area = sum(2 * _area(rings[0]) - sum(_area(ring) for ring in rings) for rings in self.polygons)
         object.__setattr__(self, "area", float(area))
+        object.__setattr__(self, "_edges", tuple(_downward(rings) for rings in self.polygons))
 
     def pixels(self, top: int, left: int, height: int, width: int, scale: float) -> NDArray[np.bool_]:
         """Which pixels of a rectangle lie inside: those whose centre does.
@@ -56,28 +58,38 @@ class Outline:
             bool ``[height, width]``.
         """
         inside = np.zeros((height, width), np.bool_)
-        for rings in self.polygons:
-            inside |= _inside(rings, top, left, height, width, scale)
+        for edges in self._edges:
+            near = edges[:, (edges[1] < (top + height) * scale) & (edges[3] > top * scale)]
+            if near.size:
+                inside |= _inside(near, top, left, height, width, scale)
         return inside
 
 
-def _inside(rings: Sequence[Ring], top: int, left: int, height: int, width: int, scale: float) -> NDArray[np.bool_]:
-    """The even-odd rule along each row of pixel centres: every edge that is crossed turns outside into inside."""
+def _downward(rings: Sequence[Ring]) -> NDArray[np.float64]:
+    """The edges of rings, ``[4, E]``: x and y of the upper end and of the lower one.
+
+    All are told from above, so that two outlines with a common edge agree on which pixels it parts.
+    """
     begins = np.concatenate(rings)
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    down = (begins[:, 1] < ends[:, 1])[:, None]  # one way round, so that neighbours agree on a common edge
-    corner = np.array([[left + 0.5], [top + 0.5]])
-    x0, y0 = np.where(down, begins, ends).T / scale - corner  # in pixels; centres are whole numbers
-    x1, y1 = np.where(down, ends, begins).T / scale - corner
+    down = (begins[:, 1] < ends[:, 1])[:, None]
+    upper, lower = np.where(down, begins, ends), np.where(down, ends, begins)
+    return np.ascontiguousarray(np.concatenate([upper.T, lower.T]))
+
+
+def _inside(
+    edges: NDArray[np.float64], top: int, left: int, height: int, width: int, scale: float
+) -> NDArray[np.bool_]:
+    """The even-odd rule along each row of pixel centres: every edge that is crossed turns outside into inside."""
+    corner = np.array([left + 0.5, top + 0.5, left + 0.5, top + 0.5])[:, None]
+    x0, y0, x1, y1 = edges / scale - corner  # in pixels; centres are whole numbers
     first = np.clip(np.ceil(y0), 0, height).astype(np.int64)
-    behind = np.clip(np.ceil(y1), 0, height).astype(np.int64)
-    crossed = np.flatnonzero(behind > first)
-    if not len(crossed):
-        return np.zeros((height, width), np.bool_)
-    counts = (behind - first)[crossed]
-    edge = np.repeat(crossed, counts)
-    rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    x = x0[edge] + (rows - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
+    counts = np.clip(np.ceil(y1), 0, height).astype(np.int64) - first
+    edge = np.repeat(np.arange(len(counts)), counts)
+    rows = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    with np.errstate(invalid="ignore", divide="ignore"):  # level edges, which cross no row
+        slope = (x1 - x0) / (y1 - y0)
+    x = x0[edge] + (rows - y0[edge]) * slope[edge]
     columns = np.clip(np.ceil(x), 0, width).astype(np.int64)
     turns = np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1)).reshape(height, width + 1)
     return np.asarray(np.cumsum(turns[:, :width], axis=1) % 2 == 1, np.bool_)
