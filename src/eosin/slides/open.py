@@ -12,7 +12,7 @@ from tifffile import PHOTOMETRIC, TiffPage
 from eosin.slides.plain import ImageSlide
 from eosin.slides.reference import ReferenceSlide
 from eosin.slides.slide import BadSlide, Slide
-from eosin.slides.tiff import TiffSlide, direct, pages
+from eosin.slides.tiff import TiffSlide, direct, has_tiles, pages
 
 Reader = Literal["auto", "openslide", "tifffile"]
 
@@ -21,11 +21,12 @@ ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide",
 
 
 def is_slide(path: Path) -> bool:
-    """Whether a file is a slide by its ending or its header, and not a plain image.
+    """Whether a file is a slide by its ending or its header, if a damaged one, and not a plain image.
 
     PNG, JPEG, BMP and TIFF files without tiles are images.
     """
-    return path.suffix.lower() in ENDINGS or openslide.OpenSlide.detect_format(path) is not None
+    ending = path.suffix.lower() in ENDINGS
+    return ending or openslide.OpenSlide.detect_format(path) is not None or has_tiles(path)
 
 
 def open_slide(path: Path, reader: Reader = "auto") -> Slide:
@@ -51,28 +52,27 @@ def open_slide(path: Path, reader: Reader = "auto") -> Slide:
                 raise BadSlide(f"{path}: the file has 0 bytes; copy it again from its source")
     except PermissionError:
         raise BadSlide(f"{path}: may not be read; change its permissions") from None
-    if not is_slide(path):
-        return ImageSlide(path)
-    vendor = openslide.OpenSlide.detect_format(path)
-    if vendor is None:
-        raise BadSlide(f"{path}: {_other(path)}")
     try:
-        reference = ReferenceSlide(path, openslide.OpenSlide(path))
+        handle = openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        if not is_slide(path):
+            return ImageSlide(path)
+        raise BadSlide(f"{path}: {_other(path)}") from None
     except openslide.OpenSlideError as error:
-        raise BadSlide(f"{path}: damaged or cut short ({error}); copy it again from its source") from None
+        raise BadSlide(f"{path}: OpenSlide cannot open it ({error}); copy it again from its source") from None
     try:
-        return _best(reference, vendor, reader)
+        return _best(ReferenceSlide(path, handle), reader)
     except BaseException:
-        reference.close()
+        handle.close()
         raise
 
 
-def _best(reference: ReferenceSlide, vendor: str, reader: Reader) -> Slide:
+def _best(reference: ReferenceSlide, reader: Reader) -> Slide:
     """What reads an open slide; its pages are looked at in any case, where they are known."""
-    why = f"a slide of {vendor}"
-    if vendor in ("aperio", "generic-tiff"):
+    why = f"a slide of {reference.vendor}"
+    if reference.vendor in ("aperio", "generic-tiff"):
         with pages(reference.path) as found:
-            if vendor == "generic-tiff":
+            if reference.vendor == "generic-tiff":
                 _refuse_maps(reference.path, found[0])
             tiled = direct(reference, found)
         if reader != "openslide" and not isinstance(tiled, str):
@@ -86,17 +86,20 @@ def _best(reference: ReferenceSlide, vendor: str, reader: Reader) -> Slide:
 def _refuse_maps(path: Path, page: TiffPage) -> None:
     """Refuse what OpenSlide would turn into colours: grey and palette pages, such as class maps, and 16 bits."""
     if page.photometric not in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) or page.bitspersample != 8:
-        kind = f"{page.photometric.name}, {page.bitspersample} bits"
+        kind = f"photometric {int(page.photometric)}, {page.bitspersample} bits"
         raise BadSlide(f"{path}: holds no colours of 8 bits ({kind}); is it a map and not a slide?")
 
 
 def _other(path: Path) -> str:
-    """What a file is that has the ending of a slide and is none that OpenSlide knows."""
+    """What a file is that OpenSlide knows for no slide."""
     try:
         with Image.open(path) as image:
             kind = image.format or "other"
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
         return "not a slide that OpenSlide knows, or cut short; copy it again from its source"
-    if kind == "TIFF":
-        return "a TIFF file without tiles; write it anew with tiles and levels, or name it .tif to read it as an image"
-    return f"holds a {kind} image and no slide; give it the ending of one"
+    if kind != "TIFF":
+        return f"holds a {kind} image and no slide; give it the ending of one"
+    with pages(path) as tiled:  # which tells of a file that is cut short
+        if tiled:
+            return "a TIFF file whose pages OpenSlide cannot follow; write it anew with tiles and levels"
+    return "a TIFF file without tiles; write it anew with tiles and levels, or name it .tif to read it as an image"

@@ -51,11 +51,15 @@ class ReferenceSlide(Slide):
     pixel of a level has no location of its own, and OpenSlide blends neighbours by up to half a full-resolution pixel,
     differently at each location. Such a level is therefore read in blocks that always begin at the same locations, so
     that a pixel has one value, however it is asked for.
+
+    Attributes:
+        vendor: what OpenSlide calls the format.
     """
 
     def __init__(self, path: Path, handle: Handle) -> None:
         self.path, self.reader, self._handle = path, "openslide", handle
         told = handle.properties
+        self.vendor = told.get("openslide.vendor", "unknown")
         self.pixel_size, self.unsized = from_metadata(
             told.get("openslide.mpp-x"), told.get("openslide.mpp-y"), "openslide.mpp-x and openslide.mpp-y"
         )

@@ -16,6 +16,8 @@ AGREE = 0.02
 STEP = 2048
 """Factors are whole multiples of 1 / STEP, so that all positions below ``LARGEST`` are exact in float32."""
 
+WINDOW = Image.Resampling.HAMMING
+
 LARGEST = 4096
 """Pixels of a level that are resampled at once, along a side."""
 
@@ -74,10 +76,12 @@ class Scaled:
         top, bottom = self._context(rows, level.height)
         left, right = self._context(columns, level.width)
         image = Image.fromarray(self.slide.read(self._index, top, left, bottom - top, right - left))
-        begin, end = columns[0] * self._factor - left, columns[1] * self._factor - left
-        box = (begin, rows[0] * self._factor - top, end, rows[1] * self._factor - top)
-        size = columns[1] - columns[0], rows[1] - rows[0]
-        return np.asarray(image.resize(size, Image.Resampling.HAMMING, box=box))
+        wide, high = columns[1] - columns[0], rows[1] - rows[0]
+        begin, end = (edge * self._factor - left for edge in columns)
+        first, last = (edge * self._factor - top for edge in rows)
+        # one side after the other: Pillow would begin with the other side where a piece is narrow, and round otherwise
+        image = image.resize((wide, image.height), WINDOW, box=(begin, 0, end, image.height))
+        return np.asarray(image.resize((wide, high), WINDOW, box=(0, first, wide, last)))
 
     def _context(self, span: tuple[int, int], size: int) -> tuple[int, int]:
         """First and last pixel of the level that has a say in these pixels, and one more."""

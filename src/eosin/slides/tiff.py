@@ -5,6 +5,7 @@ OpenSlide opens the slide all the same: it says what the levels are, and it read
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ KNOWN = (
     COMPRESSION.NONE,
     COMPRESSION.LZW,
     COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.DEFLATE,
     COMPRESSION.JPEG,
     COMPRESSION.APERIO_JP2000_RGB,
 )
 """Compressions that OpenSlide and tifffile decode to the same pixels."""
+
+# What tifffile warns of is told here as an error, in one line; without a handler Python prints the warning besides.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _DAMAGED = (TiffFileError, StructError, ValueError, RuntimeError, TypeError, IndexError, KeyError, OverflowError)
 
@@ -50,7 +55,7 @@ class Tiled:
 
 
 class TiffSlide(Slide):
-    """A slide whose tiles are decoded directly. A rectangle with a tile that is not stored is left to OpenSlide."""
+    """A slide whose tiles are decoded directly; one that is not stored is what OpenSlide has there."""
 
     def __init__(self, reference: ReferenceSlide, tiled: list[Tiled]) -> None:
         self.path, self.levels = reference.path, reference.levels
@@ -69,9 +74,7 @@ class TiffSlide(Slide):
         pixels = np.empty((height, width, 3), np.uint8) if whole else white(height, width)
         for row in range(part.rows[0] // tiled.height, (part.rows[1] - 1) // tiled.height + 1):
             for column in range(part.columns[0] // tiled.width, (part.columns[1] - 1) // tiled.width + 1):
-                tile = self._tile(level, row * tiled.across + column)
-                if tile is None:
-                    return self._reference.read(level, top, left, height, width)
+                tile = self._tile(level, row, column)
                 y, x = row * tiled.height, column * tiled.width
                 first, last = max(y, part.rows[0]), min(y + tiled.height, part.rows[1])
                 begin, end = max(x, part.columns[0]), min(x + tiled.width, part.columns[1])
@@ -83,26 +86,34 @@ class TiffSlide(Slide):
         self._file.close()
         self._reference.close()
 
-    def _tile(self, level: int, index: int) -> Pixels | None:
-        """A decoded tile, uint8 ``[tile height, tile width, 3]``; None if it is not stored.
-
-        Tiles that share their bytes, as blank ones may, are decoded once.
-        """
+    def _tile(self, level: int, row: int, column: int) -> Pixels:
+        """A decoded tile, uint8 ``[tile height, tile width, 3]``; tiles that share their bytes are decoded once."""
         tiled = self._tiled[level]
+        index = row * tiled.across + column
         offset, count = int(tiled.offsets[index]), int(tiled.counts[index])
         if count == 0:
-            return None
+            y, x = row * tiled.height, column * tiled.width
+            return self._reference.read(level, y, x, tiled.height, tiled.width)
         tile = self._memory.get((level, offset))
         if tile is None:
             data = self._file.read(offset, count)
             try:
-                tile = tiled.decode(data, index, jpegtables=tiled.tables, _fullsize=False)[0][0]
+                tile = tiled.decode(data, index, jpegtables=tiled.tables)[0][0]
             except _DAMAGED as error:
                 raise BadSlide(f"{self.path}: tile {index} of level {level} is damaged ({_one_line(error)})") from None
             if tile.shape != (tiled.height, tiled.width, 3):
                 raise BadSlide(f"{self.path}: tile {index} of level {level} has the shape {list(tile.shape)}")
             self._memory.put((level, offset), tile)
         return tile
+
+
+def has_tiles(path: Path) -> bool:
+    """Whether a file is a TIFF whose first page has tiles, however damaged the rest of it is."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return file.pages.first.is_tiled
+    except (OSError, *_DAMAGED):
+        return False
 
 
 @contextmanager
@@ -114,11 +125,11 @@ def pages(path: Path) -> Iterator[list[TiffPage]]:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            found = [page for page in file.pages if isinstance(page, TiffPage) and page.is_tiled]
-            end = max((a + b for page in found for a, b in zip(page.dataoffsets, page.databytecounts, strict=True)))
+            found = [page for page in file.pages if isinstance(page, TiffPage)]
+            end = max(a + b for page in found for a, b in zip(page.dataoffsets, page.databytecounts, strict=True))
             if end > path.stat().st_size:
-                raise BadSlide(f"{path}: ends before its last tile does ({end} bytes); copy it again from its source")
-            yield found
+                raise BadSlide(f"{path}: cut short (has tiles up to byte {end}); copy it again from its source")
+            yield [page for page in found if page.is_tiled]
     except _DAMAGED as error:
         raise BadSlide(f"{path}: damaged or cut short ({_one_line(error)}); copy it again from its source") from None
 
