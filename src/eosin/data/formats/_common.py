@@ -24,6 +24,9 @@ Array = np.ndarray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
+LEFT_OUT = "left-out.txt"
+"""The file of a data set in which an importer lists what it did not take, and why."""
+
 # Where tags are cut from masks, a class is present if it covers more than this share of the pixels, as in OEEM.
 MIN_FRACTION = 0.05
 

@@ -23,6 +23,7 @@ from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.data.dataset import Row, write_dataset
 from eosin.data.formats._common import (
     GLANDS,
+    LEFT_OUT,
     MIN_FRACTION,
     Names,
     image_folder,
@@ -41,7 +42,6 @@ DESCRIPTION = "EBHI-Seg colon biopsies: six folders of image and label, glands a
 
 FOLDERS = ("Normal", "Polyp", "Low-grade IN", "High-grade IN", "Serrated adenoma", "Adenocarcinoma")
 CODING = Coding(GLANDS, palettes=[BLACK_WHITE], numbers=BINARY)
-LEFT_OUT = "left-out.txt"
 CITATION = (
     "L. Shi et al., EBHI-Seg: A novel enteroscope biopsy histopathological hematoxylin and eosin image dataset for "
     "image segmentation tasks, Frontiers in Medicine 10 (2023) 1114673"

@@ -29,7 +29,7 @@ from eosin.core.artifact import atomic_folder, write_text
 from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.data.dataset import Row, write_dataset
-from eosin.data.formats._common import Names, Pattern, coloured, in_threads, patient_in, safe_id, three_ways
+from eosin.data.formats._common import LEFT_OUT, Names, Pattern, coloured, in_threads, patient_in, safe_id, three_ways
 from eosin.data.formats._slides import OpenSlide, places, slides_below, write_patch
 from eosin.slides.annotations import SUFFIXES, read_qupath
 from eosin.slides.outlines import Outline
@@ -43,7 +43,6 @@ DESCRIPTION = "slides and annotations from QuPath (GeoJSON): tags, or masks, of 
 SOURCES = ("SLIDES", "GEOJSON")
 HANDED = ("open_slide",)
 
-LEFT_OUT = "left-out.txt"
 IGNORE = 255
 
 
