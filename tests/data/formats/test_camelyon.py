@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data.formats.drawing import draw_pyramid, errors
+from eosin import verbs
 from eosin.core.errors import EosinError
 from eosin.data.dataset import Dataset
 from eosin.data.formats import import_dataset
@@ -205,6 +206,14 @@ def test_slides_may_lie_in_one_folder_and_some_are_left_out(release: Release) ->
     assert set(data.items("test").slides) == {"test_001", "test_002"}
     release.out = release.out.with_name("again")
     assert "test_114" in release.imported(leave_out="").items("test").slides
+
+
+def test_the_verb_hands_over_what_opens_slides_and_maps(release: Release) -> None:
+    release.slide("tumor_001")
+    release.slide("normal_001")
+    release.mask("tumor_001", np.ones((SIZE, SIZE)))
+    verbs.import_data("camelyon", release.root, release.out, ["window=16", "tile=16", "val_fraction=0"])
+    assert len(Dataset.open(release.out).items("train")) == 128
 
 
 def test_what_cannot_be_imported_is_told_in_one_line(release: Release) -> None:
