@@ -27,7 +27,7 @@ class By(StrEnum):
 @data_app.command("import")
 def import_(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="See 'eosin list formats'.")],
-    source: Annotated[Path, typer.Argument(help="Where the data lies.")],
+    source: Annotated[list[Path], typer.Argument(help="Where the data lies; for qupath slides, then annotations.")],
     dest: Annotated[Path, typer.Argument(help="The folder to write.")],
     options: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the format.")

@@ -76,6 +76,21 @@ def read_mask(path: Path) -> Pixels:
         return np.array(image)
 
 
+def read_grey(path: Path) -> Pixels:
+    """Read the brightness of a picture, where a mask is handed out as one (JPEG), for the caller to cut at a level.
+
+    Returns:
+        uint8 ``[H, W]``, 0..255.
+
+    Raises:
+        BadImage: as :func:`read_rgb`, but for grey pictures.
+    """
+    with _opened(path) as image:
+        if image.mode not in ("L", "RGB"):
+            raise BadImage(f"{path}: {image.mode} pixels; save it as a grey picture")
+        return np.array(image.convert("L"))
+
+
 def read_palette(path: Path) -> Pixels | None:
     """The colours of a palette image, uint8 ``[N, 3]`` RGB by index, from the header alone; None if it has none.
 

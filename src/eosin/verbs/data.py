@@ -12,21 +12,30 @@ if TYPE_CHECKING:
     from eosin.data.dataset import Dataset
 
 
-def import_data(form: str, source: Path, dest: Path, options: Sequence[str] = (), progress: Progress = SILENT) -> Path:
+def import_data(
+    form: str,
+    source: Path | Sequence[Path],
+    dest: Path,
+    options: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Path:
     """Turn data of a known format into a data set folder.
 
     Args:
         form: name of the format (``eosin list formats``).
-        source: where the data lies.
+        source: where the data lies; for ``qupath`` the slides, then the annotations.
         dest: the folder to write; must not exist.
         options: ``key=value`` of the format.
         progress: is told what happens.
     """
     from eosin.data.formats import import_dataset
+    from eosin.slides.maps import SlideMap
+    from eosin.slides.open import open_slide
 
     pairs = dict(option.partition("=")[::2] for option in options)
     settings = {key.replace("-", "_"): value for key, value in pairs.items()}
-    import_dataset(form, source, dest, settings, counter(progress, f"import {form}"))
+    handed = {"open_slide": open_slide, "open_map": SlideMap}
+    import_dataset(form, source, dest, settings, counter(progress, f"import {form}"), handed)
     return dest
 
 

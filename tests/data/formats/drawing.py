@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tifffile import TiffWriter
 
 from eosin.core.classes import Colour
 from eosin.data.check import check
@@ -43,6 +44,25 @@ def draw_colours(path: Path, mask: np.ndarray, palette: Sequence[Colour]) -> Pat
     """A mask in RGB colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.array(palette, np.uint8)[mask]).save(path)
+    return path
+
+
+def draw_pyramid(path: Path, pixels: np.ndarray, mpp: float = 0.25, levels: int = 3) -> Path:
+    """A tiled TIFF with levels of half the size each, losslessly: RGB for a slide, values for a map of classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TiffWriter(path) as tiff:
+        for level in range(levels):
+            step = 2**level
+            tiff.write(
+                np.ascontiguousarray(pixels[::step, ::step]),
+                photometric="rgb" if pixels.ndim == 3 else "minisblack",
+                tile=(64, 64),
+                compression="zlib",
+                subfiletype=1 if level else 0,
+                metadata=None,
+                resolution=(1e4 / mpp / step, 1e4 / mpp / step),
+                resolutionunit="CENTIMETER",
+            )
     return path
 
 

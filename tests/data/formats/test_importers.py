@@ -15,7 +15,8 @@ from eosin.data.formats import import_dataset, importers
 
 def test_formats_are_found_by_their_files() -> None:
     found = importers()
-    assert {"bcss", "ebhi", "folder", "glas", "luad", "prog", "wsss4luad"} == set(found)
+    releases = {"bcss", "camelyon", "digestpath", "ebhi", "glas", "luad", "prog", "wsss4luad"}
+    assert releases | {"folder", "qupath"} == set(found)
     for importer in found.values():
         assert "\n" not in importer.DESCRIPTION and issubclass(importer.Options, BaseModel)
         assert all(field.description for field in importer.Options.model_fields.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError, WrongUse
@@ -23,6 +23,9 @@ R = TypeVar("R")
 Array = np.ndarray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+LEFT_OUT = "left-out.txt"
+"""The file of a data set in which an importer lists what it did not take, and why."""
 
 # Where tags are cut from masks, a class is present if it covers more than this share of the pixels, as in OEEM.
 MIN_FRACTION = 0.05
@@ -52,6 +55,18 @@ def _commas(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_commas)]
 """Several names, which the command line gives as ``a,b,c``."""
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression ({error})") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression."""
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -237,6 +252,43 @@ def held_out(groups: Sequence[str], fraction: float, seed: int) -> set[str]:
             chosen.add(str(names[at]))
             taken += int(counts[at])
     return chosen
+
+
+def three_ways(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Deal groups to ``train``, ``val`` and ``test``; see :func:`held_out`.
+
+    Args:
+        groups: the group of every item.
+        val: share of the items for validation, in 0..1.
+        test: share of the items for the test, likewise.
+        seed: of the order.
+
+    Raises:
+        WrongUse: if the shares leave nothing for training.
+    """
+    if val + test >= 1:
+        raise WrongUse("val_fraction, test_fraction: they leave nothing for training; choose smaller shares")
+    tests = held_out(groups, test, seed)
+    vals = held_out([group for group in groups if group not in tests], val / (1 - test), seed)
+    return {group: "test" if group in tests else "val" if group in vals else "train" for group in groups}
+
+
+def patient_in(path: Path, root: Path, pattern: str) -> str:
+    """The patient in a path below ``root``: the first group of a regular expression, or the whole match.
+
+    Returns:
+        The patient; empty if the pattern is.
+
+    Raises:
+        EosinError: if nothing is found.
+    """
+    if not pattern:
+        return ""
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    found = re.search(pattern, name)
+    if found is None:
+        raise EosinError(f"{path}: the expression {pattern!r} finds no patient in {name!r}; correct it")
+    return str(found[1] if found.re.groups else found[0])
 
 
 def safe_id(name: str) -> str:

@@ -23,9 +23,9 @@ from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.data.dataset import Row, write_dataset
 from eosin.data.formats._common import (
     GLANDS,
+    LEFT_OUT,
     MIN_FRACTION,
     Names,
-    held_out,
     image_folder,
     images_below,
     in_threads,
@@ -33,6 +33,7 @@ from eosin.data.formats._common import (
     present,
     safe_id,
     subfolder,
+    three_ways,
 )
 from eosin.data.formats._masks import BINARY, BLACK_WHITE, Coding, read_coded
 from eosin.slides.image import image_size, png_bytes
@@ -41,7 +42,6 @@ DESCRIPTION = "EBHI-Seg colon biopsies: six folders of image and label, glands a
 
 FOLDERS = ("Normal", "Polyp", "Low-grade IN", "High-grade IN", "Serrated adenoma", "Adenocarcinoma")
 CODING = Coding(GLANDS, palettes=[BLACK_WHITE], numbers=BINARY)
-LEFT_OUT = "left-out.txt"
 CITATION = (
     "L. Shi et al., EBHI-Seg: A novel enteroscope biopsy histopathological hematoxylin and eosin image dataset for "
     "image segmentation tasks, Frontiers in Medicine 10 (2023) 1114673"
@@ -133,13 +133,8 @@ def _spelt(names: Sequence[str]) -> list[str]:
 
 def _splits(pairs: Sequence[_Pair], options: Options) -> dict[str, str]:
     """The split of each item; all images of a case are in one."""
-    if options.val_fraction + options.test_fraction >= 1:
-        raise WrongUse("val_fraction, test_fraction: they leave nothing for training; choose smaller shares")
     groups = [pair.case or pair.name for pair in pairs]
-    test = held_out(groups, options.test_fraction, options.seed)
-    rest = [group for group in groups if group not in test]
-    val = held_out(rest, options.val_fraction / (1 - options.test_fraction), options.seed)
-    place = {group: "test" if group in test else "val" if group in val else "train" for group in groups}
+    place = three_ways(groups, options.val_fraction, options.test_fraction, options.seed)
     return {pair.name: place[group] for pair, group in zip(pairs, groups, strict=True)}
 
 

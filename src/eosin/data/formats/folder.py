@@ -10,13 +10,12 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from eosin.core.artifact import atomic_folder
 from eosin.core.classes import Classes
@@ -24,6 +23,7 @@ from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.data.dataset import Row, write_dataset
 from eosin.data.formats._common import (
     Names,
+    Pattern,
     coloured,
     held_out,
     image_folder,
@@ -33,6 +33,7 @@ from eosin.data.formats._common import (
     mask_folder,
     named_tags,
     partners,
+    patient_in,
     present,
     safe_id,
     unlabelled,
@@ -58,20 +59,11 @@ class Options(BaseModel):
     mpp: float | None = Field(default=None, gt=0, description="um per pixel")
     licence: str = Field(default="unknown", min_length=1, description="terms of the images")
     citation: str = Field(default="", description="what to cite")
-    patient: str = Field(default="", description="regular expression that finds the patient in an image's path")
+    patient: Pattern = Field(default="", description="regular expression that finds the patient in an image's path")
     val: Path | None = Field(default=None, description="folder of validation images, as val/img with masks in val/mask")
     test: Path | None = Field(default=None, description="folder of test images, likewise")
     val_fraction: float = Field(default=0.0, ge=0, lt=1, description="share to hold out, by patient where known")
     seed: int = Field(default=0, ge=0, description="which are held out")
-
-    @field_validator("patient")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression ({error})") from None
-        return pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +193,7 @@ def _labelled(split: str, folder: Path, classes: int) -> list[_Item]:
 
 
 def _with_patient(item: _Item, root: Path, pattern: str) -> _Item:
-    if not pattern:
-        return item
-    name = item.image.relative_to(root).as_posix() if item.image.is_relative_to(root) else item.image.name
-    found = re.search(pattern, name)
-    if found is None:
-        raise EosinError(f"{item.image}: the expression {pattern!r} finds no patient in {name!r}; correct it")
-    return replace(item, patient=found[1] if found.re.groups else found[0])
+    return replace(item, patient=patient_in(item.image, root, pattern)) if pattern else item
 
 
 def _hold_out(items: list[_Item], options: Options) -> list[_Item]:
