@@ -29,7 +29,7 @@ from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError
 from eosin.data.dataset import Row, write_dataset
 from eosin.data.phantom_draw import draw_field
-from eosin.data.phantom_look import Bytes, draw_look
+from eosin.data.phantom_look import Bytes, Look, draw_look
 from eosin.slides.image import png_bytes
 
 CLASSES = Classes(
@@ -101,18 +101,26 @@ class PhantomSpec(BaseModel):
         return np.array([*(s * (1 - self.rarity) for s in USUAL), self.rarity])
 
 
-def draw_image(spec: PhantomSpec, seed: int | tuple[int, ...], height: int, width: int) -> tuple[Bytes, Bytes]:
+def look_of(spec: PhantomSpec, patient: int) -> Look:
+    """How tissue and laboratory of a patient look."""
+    return draw_look(np.random.default_rng([spec.seed, patient]), spec.stain, spec.shares, spec.laboratory)
+
+
+def draw_image(
+    spec: PhantomSpec, seed: int | tuple[int, ...], height: int, width: int, edge: bool = True
+) -> tuple[Bytes, Bytes]:
     """Draw one image of any size: uint8 ``[H, W, 3]`` RGB and its mask uint8 ``[H, W]``, 0..3 or 255.
 
     ``seed`` is the patient, or the patient and its slide: slides of one patient share stains, grade and mixture.
+    Half of the images show the empty slide at one side; without ``edge`` none does.
     Takes about 100 bytes of memory for every pixel that is drawn (at 0.5 um per pixel).
     """
     patient, *slide = seed if isinstance(seed, tuple) else (seed,)
-    look = draw_look(np.random.default_rng([spec.seed, patient]), spec.stain, spec.shares, spec.laboratory)
+    look = look_of(spec, patient)
     rng = np.random.default_rng([spec.seed, patient, 1, *slide])
     zoom = spec.mpp / DRAWN_MPP
     rows, columns = math.ceil(height * zoom), math.ceil(width * zoom)
-    drawn, drawn_mask = draw_field(rng, rows, columns, look, spec.cell / DRAWN_MPP)
+    drawn, drawn_mask = draw_field(rng, rows, columns, look, spec.cell / DRAWN_MPP, edge)
     smooth = cv2.INTER_AREA if zoom > 1 else cv2.INTER_CUBIC  # resizing to the same size copies
     rgb = np.asarray(cv2.resize(drawn, (width, height), interpolation=smooth), np.float32)
     mask = cv2.resize(drawn_mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

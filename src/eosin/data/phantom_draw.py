@@ -29,9 +29,11 @@ from eosin.data.phantom_look import (
 
 
 def regions(
-    rng: np.random.Generator, shape: tuple[int, int], cell: float, shares: NDArray[np.float64]
+    rng: np.random.Generator, shape: tuple[int, int], cell: float, shares: NDArray[np.float64], edge: bool = True
 ) -> tuple[Bytes, Bytes]:
     """Draw the class map: Voronoi cells of about ``cell`` pixels, their walls bent by noise; at times glass at an edge.
+
+    Without ``edge`` the tissue fills the field.
 
     Returns:
         The class of every pixel, 0..3, and the mask, which is the same with 255 where there is no tissue.
@@ -58,13 +60,13 @@ def regions(
     ]
     kind = shift(voronoi, bend[0], bend[1], cv2.INTER_NEAREST)
     mask = kind.copy()
-    if rng.uniform() < 0.5:  # the edge of the tissue: a line across one side, roughened
+    if edge and rng.uniform() < 0.5:  # the edge of the tissue: a line across one side, roughened
         angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.3)
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         along = np.cos(angle) * x + np.sin(angle) * y
         low, high = float(along.min()), float(along.max())
-        edge = 14 * noise(rng, shape, 60) + 3 * noise(rng, shape, 18) + 0.8 * noise(rng, shape, 7)
-        mask[along + edge < low + depth * min(high - low, 1.3 * min(shape))] = GLASS
+        rough = 14 * noise(rng, shape, 60) + 3 * noise(rng, shape, 18) + 0.8 * noise(rng, shape, 7)
+        mask[along + rough < low + depth * min(high - low, 1.3 * min(shape))] = GLASS
     return kind, mask
 
 
@@ -114,13 +116,15 @@ def ground(rng: np.random.Generator, kind: Bytes, look: Look) -> Canvas:
     return Canvas(haematoxylin, eosin, np.zeros(shape, np.float32), dx, dy)
 
 
-def draw_field(rng: np.random.Generator, height: int, width: int, look: Look, cell: float) -> tuple[Floats, Bytes]:
-    """Draw a field at 0.5 um per pixel.
+def draw_field(
+    rng: np.random.Generator, height: int, width: int, look: Look, cell: float, edge: bool = True
+) -> tuple[Floats, Bytes]:
+    """Draw a field at 0.5 um per pixel; with ``edge`` the empty slide may show at one side.
 
     Returns:
         float32 ``[H, W, 3]`` RGB in 0..255 without sensor noise, the mask uint8 ``[H, W]`` (0..3, 255 = glass).
     """
-    kind, mask = regions(rng, (height, width), cell, look.shares)
+    kind, mask = regions(rng, (height, width), cell, look.shares, edge)
     canvas = ground(rng, kind, look)
     populate(rng, kind, canvas, look)
     thickness = 1 + 0.07 * noise(rng, (height, width), 150) + 0.03 * noise(rng, (height, width), 25)

@@ -45,7 +45,9 @@ def write_pyramid(
     tile: int = 256,
     quality: int = 90,
 ) -> None:
-    """Write a slide or a class map whole or not at all, in memory that depends on the width of the slide and not on its height.
+    """Write a slide or a class map whole or not at all.
+
+    Needs at most the memory of two full rows of tiles, whatever the height.
 
     A level has half the rows and columns of the one before, rounded up; the last is a single tile. Its pixels are the
     rounded means of squares of four (RGB), or the value that most of the four have, and of equally frequent ones that
@@ -176,6 +178,12 @@ class _Level:
         """Which row of tiles is being filled."""
         return len(self.offsets) // self.across
 
+    def tile(self, column: int, form: _Form) -> Pixels:
+        """A tile of the current row, to be drawn into; blank at first."""
+        if column not in self.pending:
+            self.pending[column] = form.empty()
+        return self.pending[column]
+
 
 def _levels(height: int, width: int, tile: int) -> list[_Level]:
     levels = [_Level(height, width, -(-width // tile))]
@@ -216,8 +224,7 @@ def _take(band: Pixels, top: int, level: _Level, store: _Store) -> int:
         rows = band[done : done + tile - inside]
         for column in _filled(rows, store.form):
             piece = rows[:, column * tile : (column + 1) * tile]
-            pending = level.pending.setdefault(column, store.form.empty())
-            pending[inside : inside + len(rows), : piece.shape[1]] = piece
+            level.tile(column, store.form)[inside : inside + len(rows), : piece.shape[1]] = piece
         done += len(rows)
         if (top + done) % tile == 0 or top + done == level.height:
             _finish_row(level, store)
@@ -256,8 +263,7 @@ def _finish_row(level: _Level, store: _Store) -> None:
         return
     half = tile // 2
     for column, pixels in pending.items():
-        parent = coarser.pending.setdefault(column // 2, store.form.empty())
         y, x = half * (row % 2), half * (column % 2)
-        parent[y : y + half, x : x + half] = store.form.halve(pixels)
+        coarser.tile(column // 2, store.form)[y : y + half, x : x + half] = store.form.halve(pixels)
     if row % 2 or bottom <= tile:
         _finish_row(coarser, store)
