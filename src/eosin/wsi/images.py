@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,30 +20,15 @@ from eosin.core.tiling import bands, origins, stride
 from eosin.predictor.predictor import Predictor
 from eosin.predictor.spec import Card
 from eosin.slides.image import image_size, read_rgb, write_mask
+from eosin.wsi.canvas import most_probable
+from eosin.wsi.inputs import Job, Outcome, identity, one_line
 from eosin.wsi.result import shares, write_overlay
 
 Array = np.ndarray
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
-
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one image: its file, the folder of its results, and one line of reason unless it was done.
-
-    ``seconds`` pass from the beginning of its prediction to its last file.
-    """
-
-    source: Path
-    folder: Path
-    state: Literal["done", "skipped", "failed"]
-    reason: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Image:
     """One image: its file, its results, the number of its tiles, and what its results must say to be kept."""
 
     source: Path
@@ -69,34 +51,31 @@ class _Meter:
 
 def predict_images(
     predictor: Predictor,
-    images: Sequence[Path],
-    out: Path,
+    images: Sequence[Job],
     *,
     batch: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """Predict images of any size into ``out/<name>/``: ``classes.png``, ``overlay.png`` and ``result.json``.
+    """Predict images of any size, each into its folder: ``classes.png``, ``overlay.png`` and ``result.json``.
 
     The pixels are taken at the model's own scale. An image whose ``result.json`` is of the same model, runtime,
     precision and file (size and time of change) is skipped.
 
     Args:
         predictor: the model, in whatever runs it.
-        images: files, or folders of which all images are taken.
-        out: folder of the results. ``<name>`` is the file's name without its ending; where two files share it, a part
-            of the digest of their place is added.
+        images: as ``eosin.wsi.inputs.jobs`` gives them.
         batch: most tiles in one call of the model.
         progress: called with the tiles done and the tiles in all.
 
     Returns:
-        One outcome for each image, in the order of the inputs, folders sorted.
+        One outcome for each image, in their order; a bad image is an outcome.
 
     Raises:
-        EosinError: if a named folder has no image; a bad image is an outcome.
+        WrongUse: if a batch is none.
     """
     if batch < 1:
         raise WrongUse(f"a batch of {batch} tiles is none; choose at least 1")
-    jobs = [_job(source, folder, predictor) for source, folder in _named(_expanded(images), out)]
+    jobs = [_job(image.source, image.folder, predictor) for image in images]
     meter = _Meter(sum(job.tiles for job in jobs), progress)
     outcomes: list[Future[Outcome]] = []
     # While an image is predicted, the next one is read and the one before is written.
@@ -133,21 +112,12 @@ def class_map(predictor: Predictor, image: Array, batch: int = 16, count: Callab
     card = predictor.card
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     # Only the classes of a finished band are kept, so that the probabilities never take more than one row of tiles.
-    rows = [_most_probable(band) for band in bands(predict, pixels, card.tile, card.margin, batch)]
+    rows = [most_probable(band)[0] for band in bands(predict, pixels, card.tile, card.margin, batch)]
     return torch.cat(rows).numpy()
 
 
-def _most_probable(band: Tensor) -> Tensor:
-    """uint8 ``[H, W]`` of float ``[C, H, W]``, of equals the first. ``argmax`` does the same in five times the time."""
-    best, index = band[0].clone(), torch.zeros(band.shape[1:], dtype=torch.uint8)
-    for number in range(1, len(band)):
-        index.masked_fill_(band[number] > best, number)
-        torch.maximum(best, band[number], out=best)
-    return index
-
-
 def _predicted(
-    job: _Job, pixels: Future[Array] | None, predictor: Predictor, batch: int, meter: _Meter
+    job: _Image, pixels: Future[Array] | None, predictor: Predictor, batch: int, meter: _Meter
 ) -> Callable[[], Outcome]:
     """Predict an image; what is left to do gives its outcome."""
     if pixels is None:
@@ -158,7 +128,7 @@ def _predicted(
     try:
         image = pixels.result()
     except (EosinError, OSError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         return lambda: Outcome(job.source, job.folder, "failed", line)
     mask = class_map(predictor, image, batch, lambda tiles: meter.reach(meter.done + tiles))
 
@@ -166,13 +136,13 @@ def _predicted(
         try:
             seconds = _write(job, image, mask, predictor.card, begun)
         except (EosinError, OSError) as error:
-            return Outcome(job.source, job.folder, "failed", " ".join(str(error).split()))
+            return Outcome(job.source, job.folder, "failed", one_line(error))
         return Outcome(job.source, job.folder, "done", seconds=seconds)
 
     return finish
 
 
-def _write(job: _Job, image: Array, mask: Array, card: Card, begun: float) -> float:
+def _write(job: _Image, image: Array, mask: Array, card: Card, begun: float) -> float:
     """Write the results, the one that says "finished" last; returns the seconds that the image took."""
     finished = job.folder / "result.json"
     finished.unlink(missing_ok=True)
@@ -198,29 +168,27 @@ def _write(job: _Job, image: Array, mask: Array, card: Card, begun: float) -> fl
     return seconds
 
 
-def _job(source: Path, folder: Path, predictor: Predictor) -> _Job:
+def _job(source: Path, folder: Path, predictor: Predictor) -> _Image:
     """Look at a file's header; what is wrong with it is told when it is read."""
     try:
         height, width = image_size(source)
-        state = source.stat()
+        known = identity(source)
     except (EosinError, OSError):
-        return _Job(source, folder, 1, {})
+        return _Image(source, folder, 1, {})
     card = predictor.card
     step = stride(card.tile, card.margin)
-    identity = {
-        "source": source.name,
-        "bytes": state.st_size,
-        "modified_ns": state.st_mtime_ns,
+    said = {
+        **known,
         "model": card.digest,
         "runtime": predictor.runtime,
         "precision": predictor.precision,
         "files": predictor.files,
     }
     tiles = len(origins(height, card.tile, step)) * len(origins(width, card.tile, step))
-    return _Job(source, folder, tiles, identity)
+    return _Image(source, folder, tiles, said)
 
 
-def _finished(job: _Job) -> bool:
+def _finished(job: _Image) -> bool:
     try:
         old = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -229,9 +197,9 @@ def _finished(job: _Job) -> bool:
     return whole and bool(job.identity) and all(old.get(key) == value for key, value in job.identity.items())
 
 
-def _ahead(reader: ThreadPoolExecutor, jobs: list[_Job]) -> Iterator[tuple[_Job, Future[Array] | None]]:
+def _ahead(reader: ThreadPoolExecutor, jobs: list[_Image]) -> Iterator[tuple[_Image, Future[Array] | None]]:
     """Each job with its pixels, read while the one before is predicted; None for what is finished."""
-    before: tuple[_Job, Future[Array] | None] | None = None
+    before: tuple[_Image, Future[Array] | None] | None = None
     for job in jobs:
         now = (job, None if _finished(job) else reader.submit(read_rgb, job.source))
         if before is not None:
@@ -239,29 +207,3 @@ def _ahead(reader: ThreadPoolExecutor, jobs: list[_Job]) -> Iterator[tuple[_Job,
         before = now
     if before is not None:
         yield before
-
-
-def _expanded(images: Sequence[Path]) -> list[Path]:
-    """The files themselves, each once."""
-    found: dict[str, Path] = {}
-    for path in images:
-        inside = [path]
-        if path.is_dir():
-            files = (p for p in path.iterdir() if not p.is_dir() and not p.name.startswith("."))
-            inside = sorted(p for p in files if p.suffix.lower() in ENDINGS)
-            if not inside:
-                raise EosinError(f"{path}: no image in this folder; it should hold {' '.join(ENDINGS)} files")
-        for file in inside:
-            found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
-
-
-def _named(sources: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Give every file a folder of its own. Names are compared without case, as some file systems do."""
-    stems = [source.stem.strip(". ") or "image" for source in sources]
-    often = Counter(stem.casefold() for stem in stems)
-    places = [hashlib.sha256(os.path.abspath(source).encode()).hexdigest()[:8] for source in sources]
-    return [
-        (source, out / (stem if often[stem.casefold()] == 1 else f"{stem}-{place}"))
-        for source, stem, place in zip(sources, stems, places, strict=True)
-    ]

@@ -15,7 +15,8 @@ from PIL import Image
 from eosin.core.errors import EosinError, WrongUse
 from eosin.predictor.predictor import Predictor
 from eosin.predictor.spec import Precision
-from eosin.wsi.run import _most_probable, class_map, predict_images
+from eosin.wsi.images import class_map, predict_images
+from eosin.wsi.inputs import jobs
 from oracles.tiling import blended
 from small_model import CLASSES, TILE, Brightness, model_folder
 
@@ -47,7 +48,7 @@ def read(folder: Path) -> dict[str, object]:
 
 
 def predicted(model: Path, sources: list[Path], out: Path, precision: Precision = "fp32", **settings: Any) -> list:
-    return predict_images(Predictor.load(model, precision), sources, out, **settings)
+    return predict_images(Predictor.load(model, precision), jobs(sources, out), **settings)
 
 
 def states(outcomes: list) -> list[str]:
@@ -65,13 +66,6 @@ def test_any_size_gets_a_map_of_its_size(brightness: Path, tmp_path: Path, heigh
         found = np.array(written)
     grey = pixels(height, width).astype(float).mean(2) / 255
     np.testing.assert_array_equal(found, np.argmin([grey, abs(grey - 0.5), 1 - grey], axis=0))
-
-
-@pytest.mark.parametrize("classes", [1, 2, 7])
-def test_the_most_probable_class_is_the_first_of_equals(classes: int) -> None:
-    coarse = torch.randint(0, 3, (classes, 40, 50), generator=torch.Generator().manual_seed(0)) / 2  # many ties
-    np.testing.assert_array_equal(_most_probable(coarse), coarse.numpy().argmax(0))
-    assert _most_probable(coarse).dtype == torch.uint8
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 61), (TILE, 100)])
@@ -162,7 +156,7 @@ def test_folders_are_expanded_and_files_taken_once(model: Path, tmp_path: Path) 
     assert states(outcomes) == ["done"] * 6
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == list("abcdef")
     (tmp_path / "void").mkdir()
-    with pytest.raises(EosinError, match="no image in this folder"):
+    with pytest.raises(EosinError, match="no image or slide in this folder"):
         predicted(model, [tmp_path / "void"], tmp_path / "out")
 
 
