@@ -47,7 +47,8 @@ from eosin.predictor.runtimes import Run
 from eosin.predictor.runtimes.openvino import library
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
-from eosin.wsi.run import predict_images
+from eosin.wsi.images import predict_images
+from eosin.wsi.inputs import jobs
 
 CORES = 2
 TILE, MARGIN, BATCH = 224, 28, 16
@@ -166,7 +167,7 @@ def whole(model: Path, rounds: int, images: int, side: int, folder: Path) -> Ite
     by_clock, by_processor = [], []
     for number in range(rounds + 1):
         alone = cost(lambda: [predictor(batch) for _ in range(calls)])
-        all_of_it = cost(lambda: predict_images(predictor, sources, out, batch=BATCH))
+        all_of_it = cost(lambda: predict_images(predictor, jobs(sources, out), batch=BATCH))
         alone += cost(lambda: [predictor(batch) for _ in range(calls)])
         shares = (alone / (2 * calls * BATCH)) / (all_of_it / tiles)
         shutil.rmtree(out)

@@ -24,6 +24,7 @@ class ArrayArea:
 
     def __init__(self, mask: np.ndarray, scale: float) -> None:
         self.mask, self.scale = mask, scale
+        self.size = round(mask.shape[0] * scale), round(mask.shape[1] * scale)
 
     def at(self, top: int, left: int, height: int, width: int, scale: float) -> np.ndarray:
         rows = np.floor((np.arange(top, top + height) + 0.5) * scale / self.scale).astype(int)

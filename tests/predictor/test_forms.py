@@ -224,12 +224,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from eosin.predictor.predictor import Predictor
-from eosin.wsi.run import predict_images
+from eosin.wsi.images import predict_images
+from eosin.wsi.inputs import jobs
 model, image, out = map(Path, sys.argv[1:])
 Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(image)
 imported = {"torch": set(), "onnx": {"onnxruntime"}, "openvino": {"onnxruntime", "openvino"}}
 for runtime in imported:
-    (outcome,) = predict_images(Predictor.load(model, runtime=runtime), [image], out)
+    (outcome,) = predict_images(Predictor.load(model, runtime=runtime), jobs([image], out))
     assert outcome.state == "done", outcome
     assert {"onnxruntime", "openvino"} & set(sys.modules) == imported[runtime]
 assert sys.modules["openvino_telemetry"] is None

@@ -18,6 +18,7 @@ from eosin import verbs
 from eosin.cli.bars import leads, shown
 from eosin.cli.data import data_app
 from eosin.cli.options import Data, Json, Out
+from eosin.cli.predict import predict
 from eosin.cli.show import (
     State,
     adaptation_table,
@@ -61,24 +62,6 @@ class To(StrEnum):
     onnx = "onnx"
     openvino = "openvino"
     wsinfer = "wsinfer"
-
-
-class RunBy(StrEnum):
-    """What a model can be run by."""
-
-    auto = "auto"
-    torch = "torch"
-    openvino = "openvino"
-    onnx = "onnx"
-
-
-class In(StrEnum):
-    """What it can compute in."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    int8 = "int8"
 
 
 @app.callback()
@@ -255,30 +238,7 @@ def _told(failures: Sequence[str]) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A run or a model folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    batch: Annotated[int, typer.Option(min=1, help="Tiles at a time.")] = 16,
-    runtime: Annotated[RunBy, typer.Option(help="What runs the model.")] = RunBy.auto,
-    precision: Annotated[In, typer.Option(help="What it computes in.")] = In.auto,
-    as_json: Json = False,
-) -> None:
-    """Segment images of any size: class PNG, overlay with legend, areas."""
-    State.json = as_json
-    outcomes = shown(
-        lambda progress: verbs.predict(model, images, out, batch, runtime.value, precision.value, progress=progress)
-    )
-    rows = [{"image": str(o.source), "state": o.state, "reason": o.reason, "folder": str(o.folder)} for o in outcomes]
-    print_(
-        rows,
-        lambda: table(
-            ["image", "state", "result"], [[r["image"], r["state"], r["reason"] or r["folder"]] for r in rows]
-        ),
-    )
-    if any(o.state == "failed" for o in outcomes):
-        raise typer.Exit(1)
+app.command()(predict)
 
 
 @app.command()

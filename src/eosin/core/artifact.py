@@ -75,7 +75,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _alive(left.name.split(".")[-2]):
+        if not alive(left.name.split(".")[-2]):
             shutil.rmtree(left, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -89,7 +89,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _alive(pid: str) -> bool:
+def alive(pid: str) -> bool:
     """Whether a process of this machine has that number (where that cannot be asked: yes)."""
     if os.name != "posix" or not pid.isdigit():
         return True

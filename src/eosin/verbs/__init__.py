@@ -6,7 +6,8 @@
 from eosin.verbs.about import doctor, list_known
 from eosin.verbs.data import check_data, describe_data, import_data, split_data
 from eosin.verbs.export import export
-from eosin.verbs.models import predict, report, score
+from eosin.verbs.models import report, score
+from eosin.verbs.predict import predict, survey_slides
 from eosin.verbs.train import demo, run
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "run",
     "score",
     "split_data",
+    "survey_slides",
 ]

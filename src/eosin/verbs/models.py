@@ -1,20 +1,17 @@
-"""What a finished run or a model folder is good for: scores, predictions, a report."""
+"""What a finished run or a model folder is good for: scores, and a report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eosin.core.errors import EosinError, WrongUse
-from eosin.core.progress import SILENT, Progress, counter
+from eosin.core.progress import SILENT, Progress
 from eosin.verbs.data import say_known
 
 if TYPE_CHECKING:
     from eosin.engine.evaluate import Predict
     from eosin.engine.scoring import Scoring
-    from eosin.predictor.choose import Auto
-    from eosin.predictor.spec import Precision, Runtime
 
 
 def score(
@@ -80,40 +77,6 @@ def model_folder(source: Path) -> Path:
         if (folder / "card.json").is_file():
             return folder
     raise WrongUse(f"{source}: neither a finished run nor a model folder (no card.json)")
-
-
-def predict(
-    model: Path,
-    images: Sequence[Path],
-    out: Path,
-    batch: int = 16,
-    runtime: Runtime | Auto = "auto",
-    precision: Precision | Auto = "auto",
-    progress: Progress = SILENT,
-) -> list[Any]:
-    """Predict images of any size: class PNG, overlay with legend and a JSON per image. See ``eosin.wsi.run``.
-
-    Args:
-        model: a run's folder or a model folder.
-        images: files, or folders of which all images are taken.
-        out: folder of the results.
-        batch: most tiles in one call of the model.
-        runtime: what runs the model; see ``eosin.predictor.choose``.
-        precision: what it computes in; likewise.
-        progress: is told what happens, and what was chosen.
-
-    Returns:
-        One outcome for each image.
-    """
-    from eosin.predictor.choose import choose
-    from eosin.predictor.predictor import Predictor
-    from eosin.wsi.run import predict_images
-
-    folder = model_folder(model)
-    taken, computed = choose(folder, runtime, precision)
-    predictor = Predictor.load(folder, computed, taken)
-    progress.say(f"{taken} in {computed}")
-    return list(predict_images(predictor, images, out, batch=batch, progress=counter(progress, "predict")))
 
 
 def report(source: Path, masks: bool = False, progress: Progress = SILENT) -> Path:

@@ -18,7 +18,7 @@ from eosin.core.lock import alone, sole
 from eosin.core.progress import SILENT, Progress, counter
 from eosin.recipe import Recipe, dump, load, validated
 from eosin.verbs.data import say_known
-from eosin.verbs.models import predict
+from eosin.verbs.predict import predict
 
 if TYPE_CHECKING:
     from eosin.data.dataset import Dataset

@@ -43,18 +43,21 @@ class Area(Protocol):
     """Where tissue is, as ``eosin.slides.tissue`` finds it.
 
     Attributes:
-        mask: bool ``[H, W]``, a coarse map of the slide.
-        scale: full-resolution pixels per pixel of the map.
+        mask: bool ``[H, W]``, a coarse map of the whole slide.
+        size: rows and columns of the slide at full resolution.
     """
 
     @property
     def mask(self) -> Mask: ...  # noqa: D102
 
     @property
-    def scale(self) -> float: ...  # noqa: D102
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
 
     def at(self, top: int, left: int, height: int, width: int, scale: float) -> Mask:
-        """Bool ``[height, width]`` of a rectangle whose pixels span ``scale`` full-resolution pixels."""
+        """Bool ``[height, width]`` of a rectangle whose pixels span ``scale`` full-resolution pixels.
+
+        What is tissue lies on the map, or within a pixel of it.
+        """
         ...
 
 
@@ -147,11 +150,11 @@ def grid(size: tuple[int, int], scale: float, area: Area, tile: int, margin: int
 
 def _near(area: Area, scale: float, top: int, rows: int, lefts: list[int], columns: int) -> list[int]:
     """Those columns of a row of tiles that have tissue on the coarse map, or within a pixel of it."""
-    factor = scale / area.scale
-    first, last = _span(np.array([top]), rows, factor, area.mask.shape[0])
+    height, width = area.mask.shape
+    first, last = _span(np.array([top]), rows, scale * height / area.size[0], height)
     tissue = area.mask[first[0] : last[0]].any(axis=0)
     count = np.concatenate([[0], np.cumsum(tissue)])
-    first, last = _span(np.array(lefts), columns, factor, area.mask.shape[1])
+    first, last = _span(np.array(lefts), columns, scale * width / area.size[1], width)
     near: list[int] = np.flatnonzero(count[last] > count[first]).tolist()
     return near
 

@@ -1,267 +1,119 @@
-"""Predicting many images: what is finished is skipped, what is bad is told in one line, and the rest goes on."""
+"""Predicting many slides: what is finished is skipped, what is bad is told in one line, and the rest goes on.
+
+Several processes may do this with the same folder of results. Each slide is lent to one of them; who finds one lent
+comes back to it after the others, and in the end waits, so that the slides of a process that died are done as well.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from eosin.core.artifact import write_json
 from eosin.core.errors import EosinError, WrongUse
-from eosin.core.tiling import bands, origins, stride
+from eosin.core.progress import Progress
 from eosin.predictor.predictor import Predictor
-from eosin.predictor.spec import Card
-from eosin.slides.image import image_size, read_rgb, write_mask
-from eosin.wsi.result import shares, write_overlay
+from eosin.wsi.inputs import Job, Outcome, one_line
+from eosin.wsi.lease import Lease, Lost, owner
+from eosin.wsi.settings import Settings
+from eosin.wsi.slide import Seen, finished, predict_slide, see
+from eosin.wsi.summary import STATES, begin, end, write_summary
+from eosin.wsi.tissues import shown_classes
 
-Array = np.ndarray
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one image: its file, the folder of its results, and one line of reason unless it was done.
-
-    ``seconds`` pass from the beginning of its prediction to its last file.
-    """
-
-    source: Path
-    folder: Path
-    state: Literal["done", "skipped", "failed"]
-    reason: str = ""
-    seconds: float = 0.0
+WAIT = 2.0
+"""Seconds between two looks at slides that others work on."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One image: its file, its results, the number of its tiles, and what its results must say to be kept."""
-
-    source: Path
-    folder: Path
-    tiles: int
-    identity: dict[str, Any]
-
-
-class _Meter:
-    """Counts tiles for the caller's progress bar."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self.total, self.done, self._progress = total, 0, progress
-
-    def reach(self, done: int) -> None:
-        if done != self.done and self._progress is not None:
-            self._progress(done, self.total)
-        self.done = done
-
-
-def predict_images(
-    predictor: Predictor,
-    images: Sequence[Path],
-    out: Path,
-    *,
-    batch: int = 16,
-    progress: Callable[[int, int], None] | None = None,
+def predict_slides(
+    predictor: Predictor, slides: Sequence[Job], out: Path, settings: Settings, progress: Progress
 ) -> list[Outcome]:
-    """Predict images of any size into ``out/<name>/``: ``classes.png``, ``overlay.png`` and ``result.json``.
-
-    The pixels are taken at the model's own scale. An image whose ``result.json`` is of the same model, runtime,
-    precision and file (size and time of change) is skipped.
+    """Predict slides, each into its folder; see ``eosin.wsi.slide``.
 
     Args:
         predictor: the model, in whatever runs it.
-        images: files, or folders of which all images are taken.
-        out: folder of the results. ``<name>`` is the file's name without its ending; where two files share it, a part
-            of the digest of their place is added.
-        batch: most tiles in one call of the model.
-        progress: called with the tiles done and the tiles in all.
+        slides: as ``eosin.wsi.inputs.jobs`` gives them.
+        out: folder of all results, with the summary.
+        settings: the user's choices.
+        progress: is told what happens.
 
     Returns:
-        One outcome for each image, in the order of the inputs, folders sorted.
+        One outcome for each slide, in their order; a bad slide is an outcome.
 
     Raises:
-        EosinError: if a named folder has no image; a bad image is an outcome.
+        WrongUse: if the settings fit no slide.
     """
-    if batch < 1:
-        raise WrongUse(f"a batch of {batch} tiles is none; choose at least 1")
-    jobs = [_job(source, folder, predictor) for source, folder in _named(_expanded(images), out)]
-    meter = _Meter(sum(job.tiles for job in jobs), progress)
-    outcomes: list[Future[Outcome]] = []
-    # While an image is predicted, the next one is read and the one before is written.
-    with ThreadPoolExecutor(max_workers=1) as reader, ThreadPoolExecutor(max_workers=1) as writer:
-        for job, pixels in _ahead(reader, jobs):
-            begun = meter.done
-            finish = _predicted(job, pixels, predictor, batch, meter)
-            if outcomes:
-                outcomes[-1].result()  # so that no more than one image waits to be written
-            outcomes.append(writer.submit(finish))
-            meter.reach(begun + job.tiles)
-    return [outcome.result() for outcome in outcomes]
+    shown_classes(predictor.card.classes, settings.outcome)  # refuses what does not fit before it takes hours
+    outcomes: dict[Path, Outcome] = {}
+    advance = progress.start("slides", len(slides)) if len(slides) > 1 else _nothing
+    waits = False
+    while left := [job for job in slides if job.folder not in outcomes]:
+        before = len(outcomes)
+        for job in left:
+            outcome = _one(predictor, job, out, settings, progress)
+            if outcome is not None:
+                outcomes[job.folder] = outcome
+                advance(1, "")
+        if len(outcomes) == before:
+            if not waits and (who := owner(out / STATES, left[0].name)):
+                progress.say(f"{left[0].name}: {who} works on it; waiting")
+                waits = True
+            time.sleep(WAIT)
+    return [outcomes[job.folder] for job in slides]
 
 
-def class_map(predictor: Predictor, image: Array, batch: int = 16, count: Callable[[int], None] | None = None) -> Array:
-    """Predict one image of any size.
-
-    Args:
-        predictor: the model.
-        image: uint8 ``[H, W, 3]``, RGB.
-        batch: most tiles in one call of the model.
-        count: called after each call of the model, with the number of its tiles.
-
-    Returns:
-        uint8 ``[H, W]``: the index of the most probable class.
-    """
-
-    def predict(tiles: Tensor) -> Tensor:
-        probabilities = predictor(tiles.permute(0, 2, 3, 1))
-        if count is not None:
-            count(len(tiles))
-        return probabilities
-
-    card = predictor.card
-    pixels = torch.from_numpy(image).permute(2, 0, 1)
-    # Only the classes of a finished band are kept, so that the probabilities never take more than one row of tiles.
-    rows = [_most_probable(band) for band in bands(predict, pixels, card.tile, card.margin, batch)]
-    return torch.cat(rows).numpy()
-
-
-def _most_probable(band: Tensor) -> Tensor:
-    """uint8 ``[H, W]`` of float ``[C, H, W]``, of equals the first. ``argmax`` does the same in five times the time."""
-    best, index = band[0].clone(), torch.zeros(band.shape[1:], dtype=torch.uint8)
-    for number in range(1, len(band)):
-        index.masked_fill_(band[number] > best, number)
-        torch.maximum(best, band[number], out=best)
-    return index
-
-
-def _predicted(
-    job: _Job, pixels: Future[Array] | None, predictor: Predictor, batch: int, meter: _Meter
-) -> Callable[[], Outcome]:
-    """Predict an image; what is left to do gives its outcome."""
-    if pixels is None:
-        return lambda: Outcome(
-            job.source, job.folder, "skipped", "finished before, by the same model from the same file"
-        )
-    begun = time.perf_counter()
+def _one(predictor: Predictor, job: Job, out: Path, settings: Settings, progress: Progress) -> Outcome | None:
+    """Predict one slide; None if another process works on it."""
     try:
-        image = pixels.result()
+        with see(job, predictor.card, settings) as seen:
+            if finished(seen, predictor, settings):
+                return _skipped(job)
+            return _lent(seen, predictor, out, settings, progress)
+    except WrongUse:
+        raise
     except (EosinError, OSError) as error:
-        line = " ".join(str(error).split())
-        return lambda: Outcome(job.source, job.folder, "failed", line)
-    mask = class_map(predictor, image, batch, lambda tiles: meter.reach(meter.done + tiles))
+        reason = one_line(error)
+        end(out, job.name, "failed", reason=reason)
+        write_summary(out)
+        return Outcome(job.source, job.folder, "failed", reason)
 
-    def finish() -> Outcome:
+
+def _lent(seen: Seen, predictor: Predictor, out: Path, settings: Settings, progress: Progress) -> Outcome | None:
+    job = seen.job
+    lease = Lease.acquire(out / STATES, job.name)
+    if lease is None:
+        return None
+    with lease:
+        if finished(seen, predictor, settings):  # by another process, since we looked
+            return _skipped(job)
+        begin(out, job.name)
+        write_summary(out)
+        begun = time.perf_counter()
+        start = partial(_started, progress, job.name)
         try:
-            seconds = _write(job, image, mask, predictor.card, begun)
-        except (EosinError, OSError) as error:
-            return Outcome(job.source, job.folder, "failed", " ".join(str(error).split()))
+            predict_slide(seen, predictor, settings, start, lease.check)
+            lease.check()
+        except Lost:
+            return None
+        except (EosinError, OSError):
+            if lease.lost:  # what went wrong may be that two were at it
+                return None
+            raise
+        seconds = time.perf_counter() - begun
+        size = seen.pixel_size
+        end(out, job.name, "done", minutes=round(seconds / 60, 2), mpp=size.mpp, mpp_from=size.source)
+        write_summary(out)
         return Outcome(job.source, job.folder, "done", seconds=seconds)
 
-    return finish
+
+def _started(progress: Progress, name: str, tiles: int) -> Callable[[int], None]:
+    advance = progress.start(name, tiles)
+    return lambda done: advance(done, "")
 
 
-def _write(job: _Job, image: Array, mask: Array, card: Card, begun: float) -> float:
-    """Write the results, the one that says "finished" last; returns the seconds that the image took."""
-    finished = job.folder / "result.json"
-    finished.unlink(missing_ok=True)
-    found = shares(mask, card.classes, card.mpp)
-    write_mask(job.folder / "classes.png", mask, card.classes)
-    write_overlay(job.folder / "overlay.png", image, mask, card.classes, found)
-    seconds = time.perf_counter() - begun
-    value = {
-        "schema": 1,
-        **job.identity,
-        "height": mask.shape[0],
-        "width": mask.shape[1],
-        "mpp": card.mpp,
-        "mpp_from": None if card.mpp is None else "model",
-        "tile": card.tile,
-        "margin": card.margin,
-        "classes": {s.name: {"pixels": s.pixels, "fraction": s.fraction, "mm2": s.mm2} for s in found},
-        "method": card.method,
-        "seconds": round(seconds, 3),
-        "use": card.use,
-    }
-    write_json(finished, value)
-    return seconds
+def _skipped(job: Job) -> Outcome:
+    return Outcome(job.source, job.folder, "skipped", "finished before, by the same model from the same file")
 
 
-def _job(source: Path, folder: Path, predictor: Predictor) -> _Job:
-    """Look at a file's header; what is wrong with it is told when it is read."""
-    try:
-        height, width = image_size(source)
-        state = source.stat()
-    except (EosinError, OSError):
-        return _Job(source, folder, 1, {})
-    card = predictor.card
-    step = stride(card.tile, card.margin)
-    identity = {
-        "source": source.name,
-        "bytes": state.st_size,
-        "modified_ns": state.st_mtime_ns,
-        "model": card.digest,
-        "runtime": predictor.runtime,
-        "precision": predictor.precision,
-        "files": predictor.files,
-    }
-    tiles = len(origins(height, card.tile, step)) * len(origins(width, card.tile, step))
-    return _Job(source, folder, tiles, identity)
-
-
-def _finished(job: _Job) -> bool:
-    try:
-        old = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    whole = (job.folder / "classes.png").is_file() and (job.folder / "overlay.png").is_file()
-    return whole and bool(job.identity) and all(old.get(key) == value for key, value in job.identity.items())
-
-
-def _ahead(reader: ThreadPoolExecutor, jobs: list[_Job]) -> Iterator[tuple[_Job, Future[Array] | None]]:
-    """Each job with its pixels, read while the one before is predicted; None for what is finished."""
-    before: tuple[_Job, Future[Array] | None] | None = None
-    for job in jobs:
-        now = (job, None if _finished(job) else reader.submit(read_rgb, job.source))
-        if before is not None:
-            yield before
-        before = now
-    if before is not None:
-        yield before
-
-
-def _expanded(images: Sequence[Path]) -> list[Path]:
-    """The files themselves, each once."""
-    found: dict[str, Path] = {}
-    for path in images:
-        inside = [path]
-        if path.is_dir():
-            files = (p for p in path.iterdir() if not p.is_dir() and not p.name.startswith("."))
-            inside = sorted(p for p in files if p.suffix.lower() in ENDINGS)
-            if not inside:
-                raise EosinError(f"{path}: no image in this folder; it should hold {' '.join(ENDINGS)} files")
-        for file in inside:
-            found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
-
-
-def _named(sources: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Give every file a folder of its own. Names are compared without case, as some file systems do."""
-    stems = [source.stem.strip(". ") or "image" for source in sources]
-    often = Counter(stem.casefold() for stem in stems)
-    places = [hashlib.sha256(os.path.abspath(source).encode()).hexdigest()[:8] for source in sources]
-    return [
-        (source, out / (stem if often[stem.casefold()] == 1 else f"{stem}-{place}"))
-        for source, stem, place in zip(sources, stems, places, strict=True)
-    ]
+def _nothing(done: int, note: str) -> None:
+    """No bar."""
