@@ -89,8 +89,9 @@ def test_the_options_reach_the_parts() -> None:
     assert classifier(head_rate=10.0).rate("head.weight") == 10
     losses = [plan(**SMALL, seg_loss=loss).call("segmenter").build().loss for loss in ("plf", "oeem", "ce")]
     assert [type(loss) for loss in losses] == [PLF, PLF, PixelCrossEntropy] and not losses[1].confidence
-    rule = plan(**SMALL, map_weights="pyramid", merge=False, band=0.2).call("pseudo").build()
-    assert isinstance(rule.source, PyramidCam) and not rule.merge and rule.band == 0.2
+    rule = plan(**SMALL, map_weights="pyramid", scaling="joint", merge=False, band=0.2).call("pseudo").build()
+    assert isinstance(rule.source, PyramidCam) and not rule.merge and rule.band == 0.2 and rule.maker.by == "joint"
+    assert plan(**SMALL).call("pseudo").build().maker.by == "class", "as printed, equation 4"
 
 
 def test_what_it_trains_can_be_built_trained_and_asked() -> None:

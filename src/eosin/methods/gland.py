@@ -13,7 +13,7 @@ from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
 from eosin.methods.method import ALIKE, Attention, Attentive, FirstStage, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder
-from eosin.parts.cams import LinearCam, Scaled
+from eosin.parts.cams import LinearCam, Scaled, Scaling
 from eosin.parts.classifiers import CamClassifier
 from eosin.parts.losses.plf import PLF
 from eosin.parts.pooling.mpfp import MPFP
@@ -83,6 +83,7 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
     fusion: Literal["fused", "average"] = "fused"
     head_rate: PositiveFloat = 1.0
     map_weights: Literal["none", "pyramid"] = "none"
+    scaling: Scaling = "class"
     seg_loss: Literal["plf", "oeem", "ce"] = "plf"
     seg_net: Net = "pspnet"
     seg_depth: int = Field(default=3, ge=3, le=5)
@@ -113,7 +114,7 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
         rule = partial(
             RefinedArgmax,
             source=source,
-            maker=partial(Scaled, self.averaged(), "class"),
+            maker=partial(Scaled, self.averaged(), self.scaling),
             merge=self.merge,
             band=self.band,
         )
