@@ -63,6 +63,16 @@ class Learner(nn.Module):
         """
         return {}
 
+    def taught_by(self, teacher: Learner) -> None:
+        """Take in a trained learner that this one asks while it is trained, and that never learns.
+
+        Nothing of it may be left in the state dict, nor be needed to predict: it is not there then.
+
+        Raises:
+            TypeError: from a learner that asks nobody.
+        """
+        raise TypeError(f"{type(self).__name__} learns of no teacher")
+
     def rate(self, name: str) -> float:
         """By what the learning rate of a parameter is multiplied, by its name; e.g. 10 for a new head (ARML, A4)."""
         return 1.0
