@@ -30,13 +30,13 @@ class Sides(nn.Module):
 
     Of each tap a 1x1 convolution makes one logit a class, which is resized bilinearly (corners aligned) and passes a
     sigmoid, in this order: ``f_i``. They are fused as probabilities, ``f_w = sum_i w_i f_i``. The weights are
-    ``softmax(theta)``, and ``theta`` does not learn unless somebody lets it.
+    ``softmax(theta)``, with ``theta = log w`` at the beginning, which does not learn unless somebody lets it.
 
     Args:
         classes: how many maps each side has.
         encoder: makes the encoder.
         names: of the sides, one for each tap; their heads are called so.
-        fusion: the weights at the beginning, one a side, adding up to 1.
+        fusion: the weights ``w`` at the beginning, one a side, above 0; they are divided by their sum.
         norm: put a LayerNorm over channels before each convolution, as Swin Transformers do.
 
     Shapes:
