@@ -146,6 +146,34 @@ class TestMil:
         assert list(views) == ["f1", "f2", "f3", "f_w"] and views["f_w"].shape == (2, 1, 16, 24)
 
 
+class TestCollapse:
+    tags = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, NAN]])
+
+    @torch.no_grad()
+    def test_the_fused_maps_of_positives_are_noticed(self):
+        one = learner(classes=3)
+        tags = torch.tensor([[1.0, 0.0, NAN], [1.0, 1.0, 0.0]])
+        maps = one.net(one.normalise(images()))[:, -1].mean((2, 3))
+        one(Batch(images(), tags), CLOCK)
+        total, count = one.noticed()["f_w on positives"]
+        assert count == 3
+        assert total.item() == pytest.approx((maps[0, 0] + maps[1, 0] + maps[1, 1]).item(), rel=1e-5)
+
+    @pytest.mark.parametrize("kind", [Mil, Fusing, Student])
+    def test_all_of_them_notice(self, kind):
+        one = pair()[0] if kind is Student else learner(kind)
+        one(Batch(images(3), self.tags), CLOCK)
+        assert one.noticed()["f_w on positives"][1] == 1
+
+    @pytest.mark.parametrize(("mean", "told"), [(0.04, True), (0.05, False), (0.5, False), (0.95, False), (0.96, True)])
+    def test_maps_that_repeat_the_tag_are_warned_of(self, mean, told):
+        line = learner().warning({"f_w on positives": mean})
+        assert (line is not None) == told and (line is None or f"{mean:.3f}" in line)
+
+    def test_without_a_positive_there_is_nothing_to_warn_of(self):
+        assert learner().warning({}) is None
+
+
 class TestFusing:
     def test_only_the_weights_of_the_fusion_learn(self):
         fusing = learner(Fusing).train()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, Self
 
 import torch
@@ -13,6 +13,8 @@ from eosin.core.learner import Frozen, Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
 GATES = 10.0  # by what the learning rate of the gates of attention is multiplied, as in classifiers
+POSITIVES = "f_w on positives"
+COLLAPSED = 0.05, 0.95  # below and above them a map says no more than the image's tag (seen by users of SA-MIL)
 
 
 class Features(Protocol):
@@ -130,7 +132,29 @@ class Mil(Learner):
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``bags``: the loss of the maps of all sides and of the fused one."""
-        return {"bags": self.loss(self.net(self.prepared(batch.image)), self.bags(batch.tags))}
+        maps, present = self.net(self.prepared(batch.image)), self.bags(batch.tags)
+        self.notice(maps, present)
+        return {"bags": self.loss(maps, present)}
+
+    def notice(self, maps: Tensor, present: Tensor) -> None:
+        """Remember how much of the present classes the fused maps show."""
+        there = present == 1
+        self.shown = (maps[:, -1].detach().mean((-2, -1)) * there).sum(), there.sum()
+
+    def noticed(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The mean of the fused maps of classes that are present."""
+        return {POSITIVES: self.shown}
+
+    def warning(self, means: Mapping[str, float]) -> str | None:
+        """A line where maps have become all 1 or all 0: then they only repeat the tag of the image (collapse)."""
+        low, high = COLLAPSED
+        mean = means.get(POSITIVES, 0.5)
+        if low <= mean <= high:
+            return None
+        return (
+            f"maps of present classes are {mean:.3f} on average, outside {low} to {high}: they repeat the image's tag; "
+            "lower the learning rate, or give images with less of the class"
+        )
 
     def fused(self, image: Tensor) -> Tensor:
         """The fused maps, float32 ``[B, maps, H, W]`` in 0..1, at the size of the image."""
@@ -185,7 +209,9 @@ class Fusing(Mil):
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``bags``: the loss of the fused map."""
-        return {"bags": self.loss(self.net(self.prepared(batch.image))[:, -1:], self.bags(batch.tags))}
+        maps, present = self.net(self.prepared(batch.image)), self.bags(batch.tags)
+        self.notice(maps, present)
+        return {"bags": self.loss(maps[:, -1:], present)}
 
 
 class Student(Mil):
@@ -237,6 +263,7 @@ class Student(Mil):
         """``distillation``: the loss of the teacher's maps; with mining also ``mining``, that of the fused one."""
         image, present = self.prepared(batch.image), self.bags(batch.tags)
         taught, maps = self.teacher(image), self.net(image)
+        self.notice(maps, present)
         learnt = maps[:, -1:] if self.structure == "output" else maps
         targets = taught if self.structure == "layers" else taught[:, -1:]
         terms = {"distillation": self.loss(learnt, present, targets)}
