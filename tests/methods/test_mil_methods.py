@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ from eosin.parts.attention.criss_cross import CrissCross
 from eosin.parts.losses.bag_cross_entropy import BagCrossEntropy
 from eosin.parts.losses.dice import BagDice
 from eosin.parts.mil import Fusing, Mil, Student
+from eosin.verbs.cells import Plan, cell
+from eosin.verbs.train import resolve
 from methods.fake_lab import FakeLab
 
 HOSTS: list[type[Any]] = [VggMil, ResnetMil, SaMil, SwinMil]
@@ -116,6 +120,20 @@ class TestIkdMil:
     )
     def test_it_says_what_it_trains(self, options: Any, rounds: Any) -> None:
         assert dict(IkdMil(**options).rounds_of()) == rounds
+
+    def test_a_resolved_recipe_has_settings_of_what_is_trained_alone(self) -> None:
+        plain, _ = resolve("ikd-mil-phantom", ["fit.fusion.epochs=7"])
+        learnt, _ = resolve("ikd-mil-phantom", ["fit.fusion.epochs=7", "options.fusion_weights=learnt"])
+        assert set(plain.fit) == {"teacher", "student"} and set(learnt.fit) == {"teacher", "fusion", "student"}
+        assert learnt.fit_spec("fusion").epochs == 7 and learnt.fit_spec("student-3") == learnt.fit_spec("student")
+
+    def test_a_comparison_counts_the_epochs_of_all_rounds(self) -> None:
+        data = SimpleNamespace(fold=None, digest="0", folder=Path("data"))
+        (epochs,) = {
+            cell(Plan("a", "ikd-mil-phantom", (f"options.switch={switch}",)), data, 0, Path("out")).epochs  # type: ignore[arg-type]
+            for switch in ("better", "never")
+        }
+        assert epochs == 4 + 3 * 4
 
     def test_without_validation_it_refuses_before_it_trains(self) -> None:
         lab = FakeLab()
