@@ -41,7 +41,12 @@ class SaMil(Bags, Method):
     ingredients: ClassVar[tuple[Ingredient, ...]] = (
         Ingredient("criss-cross attention", "network", {"attention": "none"}, ("net.encoder.net.attention",)),
         Ingredient("generalised mean", "network", {"bag_loss": "dice"}),
-        Ingredient("coarsest side", "network", {"taps": (0, 1), "fusion": (0.5, 0.5)}, ("net.heads.2.",)),
+        Ingredient(
+            "coarsest side",
+            "network",
+            {"taps": (0, 1), "attention_at": (0, 1), "fusion": (0.5, 0.5)},
+            ("net.heads.2.",),
+        ),
     )
 
     attention: Attention = "criss-cross-twice"
