@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -80,16 +81,21 @@ class Recipe(BaseModel):
         return digest(self.model_dump(exclude={"claim": True, "data": {"name"}}))
 
     def fit_spec(self, step: str) -> FitSpec:
-        """The settings of one step: common keys first, the step's own over them.
+        """The settings of one step: common keys first, over them those of its family, or its own where it has some.
 
         Raises:
             WrongUse: naming the key that is unknown or the value that cannot be.
         """
-        own = self.fit.get(step, {})
+        own = self.fit.get(step, self.fit.get(family(step), {}))
         if not isinstance(own, Mapping):
             raise WrongUse(f"fit.{step}: expected keys and values, not {own!r}")
         common = {k: v for k, v in self.fit.items() if k in FitSpec.model_fields}
         return validated(FitSpec, merged(common, own), f"fit.{step}")
+
+
+def family(step: str) -> str:
+    """The name that the settings of a step stand under: ``student-3`` is the third round of ``student``."""
+    return re.sub(r"-[0-9]+$", "", step)
 
 
 class AblationRow(BaseModel):

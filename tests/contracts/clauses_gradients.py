@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.clauses_run import images
-from contracts.runs import Replay, Run
+from contracts.runs import Replay, Run, in_common
 from eosin.core.lab import MaskRule
 from eosin.core.learner import Learner
 from eosin.core.values import Batch, Clock
@@ -36,16 +36,18 @@ def the_ingredient_is_at_work(run: Run, ingredient: Ingredient) -> None:
     options = run.resolved[1].model_dump()
     for option, off in ingredient.off.items():
         assert option in options, f"{what}: there is no option {option!r} to switch it off by"
-        assert options[option] != off, f"{what}: {option} = {off!r} in {run.subject.recipe} already; switch it on there"
+        assert {**options, **ingredient.on}[option] != off, (
+            f"{what}: {option} = {off!r} in {run.subject.recipe} already; switch it on there"
+        )
     assert ingredient.off, f"{what}: names no option that switches it off"
-    on, without = run.replay(), run.replay(**ingredient.off)
+    on, without = run.replay(**ingredient.on), run.replay(**{**ingredient.on, **ingredient.off})
     for lab, state in ((on, "on"), (without, "off")):
         made = [*lab.names("fit"), *lab.names("label")]
         assert ingredient.step in made, f"{what}: switched {state} there is no step {ingredient.step!r}, only {made}"
     if ingredient.step in on.names("label"):
         _missed_in_masks(run, what, on, without.call(ingredient.step))
     else:
-        _missed_in_training(run, what, ingredient, on.call(ingredient.step), without.call(ingredient.step))
+        _missed_in_training(run, what, ingredient, on, without)
 
 
 def _missed_in_masks(run: Run, what: str, on: Replay, without: Call) -> None:
@@ -64,17 +66,17 @@ def _masks(run: Run, learner: Learner, rule: Callable[[], MaskRule]) -> dict[str
     return found
 
 
-def _missed_in_training(run: Run, what: str, ingredient: Ingredient, on: Call, without: Call) -> None:
-    clock, batches = run.last(on.name, whole=True), run.batches(on, STEPS)
-    learner, share, moved = _ten_steps(run, on, batches, clock, ingredient.parameters)
+def _missed_in_training(run: Run, what: str, ingredient: Ingredient, on: Replay, without: Replay) -> None:
+    call = on.call(ingredient.step)
+    clock, batches = run.last(call.name, whole=True), run.batches(call, STEPS)
+    learner, share, moved = _ten_steps(run, call, batches, clock, ingredient.parameters)
     for prefix in ingredient.parameters:
         known = [name for name, _ in learner.named_parameters()]
         assert any(name.startswith(prefix) for name in known), f"{what}: no parameter begins with {prefix!r}"
     torch.manual_seed(0)
-    other: Learner = without.build()
-    weights, shapes = learner.state_dict(), other.state_dict()
-    fits = {key: weights[key] for key in weights.keys() & shapes.keys() if weights[key].shape == shapes[key].shape}
-    other.load_state_dict(fits, strict=False)
+    weights = learner.state_dict()
+    other = in_common(run.built(without.call(ingredient.step), without), weights)
+    fits = {key for key, value in other.state_dict().items() if key in weights and weights[key].shape == value.shape}
 
     tissue = torch.stack(images(run.dataset, "val")[:4])
     with torch.inference_mode():

@@ -14,6 +14,7 @@ from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError
 from eosin.core.fingerprint import digest
 from eosin.methods.method import Method
+from eosin.recipe import family
 from methods.fake_lab import FakeLab
 
 # As many classes as no option is likely to be; no two counts are alike, and no quotient of them is the same in both.
@@ -46,7 +47,11 @@ def each_step_has_a_name_of_its_own(method: Method) -> None:
     odd = [name for name in names if not re.fullmatch(r"[a-z0-9-]+", name)]
     assert not odd, f"{_name(method)}: {', '.join(odd)} cannot be the name of a step: lower case, digits and hyphens"
     fits = lab.names("fit")
-    assert set(fits) <= set(method.steps), f"{_name(method)} trains {fits}, but its steps are {list(method.steps)}"
+    own = list(method.steps)
+    assert {family(name) for name in fits} <= set(own), f"{_name(method)} trains {fits}, but its steps are {own}"
+    rounds = {step: sum(family(name) == step for name in fits) for step in own}
+    told = {step: method.rounds_of().get(step, 0) for step in own}
+    assert rounds == told, f"{_name(method)} trains its steps so often: {rounds}, but says {told}"
     assert steps(method) == steps(method), f"{_name(method)}: the same options give other steps the second time"
 
 
@@ -122,6 +127,7 @@ def steps(method: Method) -> str:
         [
             [call.kind, call.name, call.build, [f"{key} {mask.name}" for key, mask in sorted(call.masks.items())]]
             + [source.name for source in call.sources]
+            + [call.teacher.name if call.teacher else ""]
             for call in lab.calls
         ]
     )

@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock
 from safetensors.torch import load_file
+from torch import Tensor
 
 from contracts import driver
 from contracts.watch import Opened
-from eosin.core.artifact import Trained, write_text
+from eosin.core.artifact import Trained, read_json, write_text
 from eosin.core.learner import Learner
 from eosin.core.progress import SILENT
 from eosin.core.values import Batch, Clock, FitSpec
@@ -126,11 +127,36 @@ class Run:
 
     def first(self, call: Call) -> Learner:
         """The learner of a fit before its first step."""
-        return _filled(call, self.place / driver.FIRST / f"{call.name}.safetensors")
+        return self._filled(call, self.place / driver.FIRST / f"{call.name}.safetensors")
 
     def trained(self, call: Call) -> Learner:
         """The learner of a fit or of a composition, as it was kept."""
-        return _filled(call, self.folder / "steps" / call.name / "weights.safetensors")
+        return self._filled(call, self.weights(call.name))
+
+    def weights(self, step: str) -> Path:
+        """Where the weights of a step lie."""
+        return self.folder / "steps" / step / "weights.safetensors"
+
+    def built(self, call: Call, plan: Replay | None = None) -> Learner:
+        """A new learner of a fit of a plan (None: of the run's own), with its teacher as the run trained it.
+
+        Where another plan's teacher is another network, it has those of the weights that both have in common.
+        """
+        learner: Learner = call.build()
+        if call.teacher is not None:
+            teacher = (plan or self.replayed).call(call.teacher.name).build()
+            learner.taught_by(in_common(teacher, load_file(self.weights(call.teacher.name))).eval())
+        return learner
+
+    @cached_property
+    def replayed(self) -> Replay:
+        """The plan, run again."""
+        return self.replay()
+
+    def _filled(self, call: Call, weights: Path) -> Learner:
+        learner = self.built(call)
+        learner.load_state_dict(load_file(weights))
+        return learner.eval()
 
     def batches(self, call: Call, count: int) -> list[Batch]:
         """The first batches of a fit, as many as asked for."""
@@ -148,10 +174,12 @@ class Run:
         return Clock(len(plan) - 1, spec.epochs - 1, len(plan), spec.epochs)
 
 
-def _filled(call: Call, weights: Path) -> Learner:
-    learner: Learner = call.build()
-    learner.load_state_dict(load_file(weights))
-    return learner.eval()
+def in_common(learner: Learner, weights: dict[str, Tensor]) -> Learner:
+    """A learner with those weights that are called as its own and have their shapes."""
+    shapes = learner.state_dict()
+    fitting = {key: value for key, value in weights.items() if key in shapes and value.shape == shapes[key].shape}
+    learner.load_state_dict(fitting, strict=False)
+    return learner
 
 
 class Replay(FakeLab):
@@ -164,6 +192,11 @@ class Replay(FakeLab):
         counts = zip((tags == 1).sum(0).tolist(), (tags == 0).sum(0).tolist(), strict=True)
         super().__init__(type(run.resolved[1]).supervision, run.dataset.classes, tuple(counts))
         self._run = run
+
+    def val_score(self, source: Trained) -> float:
+        """As the run itself found."""
+        entry = read_json(self._run.folder / "predictions" / source.name / "val" / "step.json")["notes"]["entry"]
+        return float(entry["miou"])
 
     def place(self, kind: str, name: str) -> Path:
         if kind == "truth":

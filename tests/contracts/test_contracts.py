@@ -13,7 +13,7 @@ from contracts import clauses_gradients, clauses_plan, clauses_run
 from contracts.runs import EPOCHS, Run, Subject, plan_only, torn
 from eosin.methods.discover import methods
 from eosin.methods.method import Ingredient, Method
-from eosin.recipe import load, shipped, validated
+from eosin.recipe import family, load, shipped, validated
 
 SUBJECTS = [pytest.param(Subject.shipped(name, kind), id=name) for name, kind in methods().items()]
 INGREDIENTS = [
@@ -109,5 +109,5 @@ def test_no_option_is_ignored(name: str) -> None:
 @pytest.mark.parametrize("name", methods())
 def test_each_of_its_steps_is_trained_by_some_recipe(name: str) -> None:
     recipes = [chosen(recipe) for recipe in shipped() if load(recipe).method == name]
-    trained = {step for method in recipes for step in clauses_plan.planned(method).names("fit")}
+    trained = {family(step) for method in recipes for step in clauses_plan.planned(method).names("fit")}
     assert trained == set(methods()[name].steps)

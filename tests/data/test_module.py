@@ -140,7 +140,7 @@ class TestPlan:
             places = [p for b in found[epoch * len(batches) : (epoch + 1) * len(batches)] for p in b]
             assert {e for e, _ in places} == {epoch} and sorted(i for _, i in places) == list(range(count))
 
-    @pytest.mark.parametrize("sampler", ["uniform", "balanced"])
+    @pytest.mark.parametrize("sampler", ["uniform", "balanced", "even"])
     @pytest.mark.parametrize("limit", [0, 9])
     def test_it_may_begin_anywhere(self, sampler: str, limit: int) -> None:
         whole = [*Plan(tags(20, 3), 4, 3, 5, limit, sampler)]
@@ -178,6 +178,21 @@ class TestPlan:
             share = count**0.5 / sum(n**0.5 for n in counts)
             spread = (share * (1 - share) / total) ** 0.5
             assert abs(drawn[repr(kind)] / total - share) < 4 * spread
+
+    def test_even_draws_the_last_class_as_often_as_its_absence(self) -> None:
+        items = tags(60, 3, 5, 12)  # 8 of 80 hold the last class
+        items[:4, 1] = np.nan
+        plan = Plan(items, 5, 1, 0, sampler="even")
+        assert plan.chances is not None and plan.chances.sum() == pytest.approx(1)
+        by_tag = [plan.chances[items[:, 1] == tag].sum() for tag in (1, 0)]
+        assert by_tag[0] == pytest.approx(by_tag[1]) and len({*plan.chances[items[:, 1] == 0].tolist()}) == 1
+        assert plan.chances[:4].tolist() == pytest.approx([1 / 80] * 4), "unknown: as in an order of all items"
+
+    @pytest.mark.parametrize("counts", [(10, 0, 0, 0), (0, 4, 6, 0)])
+    def test_even_draws_all_alike_where_nothing_is_to_be_evened(self, counts: tuple[int, ...]) -> None:
+        items = tags(*counts)
+        chances = Plan(items, 5, 1, 0, sampler="even").chances
+        assert chances is not None and chances.tolist() == pytest.approx([0.1] * 10)
 
 
 class TestInOrder:

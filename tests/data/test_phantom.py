@@ -260,3 +260,24 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     for knob, value in (("cooccurrence", 2), ("rarity", -1), ("tag_noise", 1.5), ("mpp", 0), ("colour", 1)):
         with pytest.raises(ValidationError):
             PhantomSpec(**{knob: value})
+
+
+def test_one_tissue_can_be_told_from_all_others(tmp_path: Path) -> None:
+    """The same pixels, masks and tags of two classes."""
+    spec = PhantomSpec(patches=24, val=4, test=4, large=1, size=64, large_size=96, patients=8, seed=5)
+    positive = CLASSES.names.index("stroma")
+    for name, told in (("all", spec), ("two", spec.model_copy(update={"positive": "stroma"}))):
+        draw_dataset(tmp_path / name, told)
+    four, two = Dataset.open(tmp_path / "all"), Dataset.open(tmp_path / "two")
+    assert two.classes.names == ("rest", "stroma") and four.digest != two.digest
+    for split in four.splits:
+        assert four.items(split).ids.tolist() == two.items(split).ids.tolist()
+        for item, tags in zip(two.items(split).ids, two.items(split).tags, strict=True):
+            images, masks = (
+                [tmp_path / n / kind / f"{item}.png" for n in ("all", "two")] for kind in ("images", "masks")
+            )
+            assert images[0].read_bytes() == images[1].read_bytes()
+            whole, mask = map(read_mask, masks)
+            np.testing.assert_array_equal(mask, np.where(whole == 255, 255, whole == positive))
+            shares = [(mask == k).mean() for k in (0, 1)]
+            assert tags.tolist() == [float(share > 0.05) for share in shares]

@@ -25,6 +25,8 @@ class Call:
     build: Any = None
     masks: Mapping[str, MaskSet] = field(default_factory=dict)
     sources: tuple[Artifact, ...] = ()
+    start: Trained | None = None
+    teacher: Trained | None = None
 
 
 class FakeLab:
@@ -47,10 +49,12 @@ class FakeLab:
         self.supervision = supervision
         self.calls: list[Call] = []
         self.made: list[Artifact] = []
+        self.scores: dict[str, float] = {}
+        self.has_val = True
 
-    def fit(self, name: str, build: Any, masks: Any = None, start: Any = None) -> Trained:
-        sources = (*(masks or {}).values(), *([start] if start else []))
-        self._note(Call("fit", name, build, dict(masks or {}), sources))
+    def fit(self, name: str, build: Any, masks: Any = None, start: Any = None, teacher: Any = None) -> Trained:
+        sources = (*(masks or {}).values(), *filter(None, (start, teacher)))
+        self._note(Call("fit", name, build, dict(masks or {}), sources, start, teacher))
         return self._give(Trained(name, self.place("fit", name), digest(build)))
 
     def label(self, name: str, source: Trained, rule: Any) -> MaskSet:
@@ -69,6 +73,11 @@ class FakeLab:
     def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
         self._note(Call(kind, name, work, sources=inputs))
         return self._give(Artifact(name, self.place(kind, name), digest(work)))
+
+    def val_score(self, source: Trained) -> float:
+        """Every step is better than the one before it, unless ``scores`` says otherwise."""
+        assert source in self.made and self.has_val
+        return self.scores.get(source.name, float(self.made.index(source)))
 
     def place(self, kind: str, name: str) -> Path:
         """Where a step's files are said to lie."""

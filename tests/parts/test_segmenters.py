@@ -29,6 +29,7 @@ from eosin.parts.segmenters import (
     SmpNet,
     UNet,
     UNetPlusPlus,
+    UNetScse,
 )
 
 CLOCK = Clock(0, 0, 1, 1)
@@ -149,6 +150,14 @@ def test_every_name_of_an_option_is_a_network_that_takes_the_same() -> None:
     assert set(NETS) == set(get_args(Net))
     for kind in NETS.values():
         assert isinstance(kind(2, "resnet18", 3, 4, "none"), SmpNet)
+
+
+def test_the_decoder_of_a_scse_unet_weighs_and_that_of_a_unet_does_not() -> None:
+    weighing, plain = (
+        [m for m in kind(2, "resnet18", 3, 4).net.decoder.modules() if type(m).__name__ == "SCSEModule"]
+        for kind in (UNetScse, UNet)
+    )
+    assert len(weighing) == 6 and not plain
 
 
 def test_the_unet_of_steps_that_are_done_is_still_the_same_to_a_digest() -> None:

@@ -52,8 +52,17 @@ class Lab(Protocol):
         build: partial[L],
         masks: Mapping[str, MaskSet] | None = None,
         start: Trained | None = None,
+        teacher: Trained | None = None,
     ) -> Trained:
-        """Train what ``build`` makes on the training split, from tags and the given masks."""
+        """Train what ``build`` makes on the training split, from tags and the given masks.
+
+        Args:
+            name: of the step; ``student-2`` is trained by the settings of ``student``.
+            build: makes the learner.
+            masks: what it learns, by name.
+            start: a trained step whose weights it begins with; the optimizer begins anew.
+            teacher: a trained step that it asks and that never learns; see ``Learner.taught_by``.
+        """
         ...
 
     def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
@@ -70,6 +79,19 @@ class Lab(Protocol):
 
     def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
         """Any other result: ``work`` fills an empty folder."""
+        ...
+
+    @property
+    def has_val(self) -> bool:
+        """Whether the data set has a split ``val``, on which trained steps can be compared."""
+        ...
+
+    def val_score(self, source: Trained) -> float:
+        """How good a trained step is on the split ``val``: its mean IoU, or without masks its mAP.
+
+        Raises:
+            EosinError: if that cannot be said.
+        """
         ...
 
     def score(self, source: Trained, split: str) -> object:

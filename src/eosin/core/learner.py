@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -62,6 +62,27 @@ class Learner(nn.Module):
             ``[B, h, w]``: class indices, 255 for none, drawn as masks are.
         """
         return {}
+
+    def taught_by(self, teacher: Learner) -> None:
+        """Take in a trained learner that this one asks while it is trained, and that never learns.
+
+        Nothing of it may be left in the state dict, nor be needed to predict: it is not there then.
+
+        Raises:
+            TypeError: from a learner that asks nobody.
+        """
+        raise TypeError(f"{type(self).__name__} learns of no teacher")
+
+    def noticed(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the last call of ``losses`` saw beside its terms, by name: a sum, and over how many it was taken.
+
+        The names never change. The journal has the mean of each over an epoch; nothing is learnt of it.
+        """
+        return {}
+
+    def warning(self, means: Mapping[str, float]) -> str | None:
+        """A line on what was noticed in an epoch, by its means, if that is a reason to worry."""
+        return None
 
     def rate(self, name: str) -> float:
         """By what the learning rate of a parameter is multiplied, by its name; e.g. 10 for a new head (ARML, A4)."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Selection = Literal["masks", "tags", "last"]
+Sampling = Literal["uniform", "balanced", "even"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,9 @@ class FitSpec(BaseModel):
         clip: largest gradient norm; 0 does not clip.
         ema: decay of the averaged weights that are evaluated and kept; 0 keeps the raw ones. At step
             ``t`` it is at most ``(1 + t) / (10 + t)``, so a fit of under 890 steps cannot tell 0.99 from larger values.
-        sampler: ``uniform`` (every item once an epoch) or ``balanced`` (drawn with replacement; a tag combination
-            comes in proportion to the square root of its share, so that rare ones come more often).
+        sampler: ``uniform`` (every item once an epoch), ``balanced`` (drawn with replacement; a tag combination
+            comes in proportion to the square root of its share, so that rare ones come more often) or ``even`` (drawn
+            with replacement; items with the last class and items without it come equally often).
         select: which epoch is kept: by validation ``masks``, by validation ``tags``, the ``last``, or ``auto``
             (masks where the validation split has them, else tags, else last; what was used is recorded).
         every: evaluate each that many epochs (the last one always).
@@ -132,7 +134,7 @@ class FitSpec(BaseModel):
     warmup: float = Field(default=0.0, ge=0, lt=1)
     clip: float = Field(default=0.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
-    sampler: Literal["uniform", "balanced"] = "uniform"
+    sampler: Sampling = "uniform"
     select: Literal["auto", "masks", "tags", "last"] = "auto"
     every: int = Field(default=1, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from eosin.core.errors import EosinError
-from eosin.core.values import Augment, Batch
+from eosin.core.values import Augment, Batch, Sampling
 from eosin.data import joint
 from eosin.data.dataset import Items, Truth
 from eosin.slides.image import image_size, read_mask, read_rgb
@@ -105,7 +105,9 @@ class Plan(Sampler[list[Place]]):
         limit: items an epoch; 0 takes all.
         sampler: ``uniform``: a permutation; ``balanced``: drawn with replacement, a tag combination in proportion to
             the square root of its share. An item with unknown tags counts as the combinations that agree with
-            its known tags and know more, by how common each is, and its chance is the mean of theirs.
+            its known tags and know more, by how common each is, and its chance is the mean of theirs. ``even``: drawn
+            with replacement, with the last class and without it equally often; an item of which that is unknown has
+            the chance that it has in an order of all items.
         step: where to begin.
         rank: which of ``world`` processes this is for.
         world: how many processes share a batch.
@@ -121,7 +123,7 @@ class Plan(Sampler[list[Place]]):
         epochs: int,
         seed: int,
         limit: int = 0,
-        sampler: Literal["uniform", "balanced"] = "uniform",
+        sampler: Sampling = "uniform",
         step: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -129,7 +131,7 @@ class Plan(Sampler[list[Place]]):
         self.count, self.size, self.epochs, self.seed, self.step = len(tags), size, epochs, seed, step
         self.rank, self.world = rank, world
         self.items = min(limit, self.count) if limit else self.count
-        self.chances = _balanced(tags) if sampler == "balanced" else None
+        self.chances = _CHANCES[sampler](tags) if sampler in _CHANCES else None
         self.per_epoch = max(1, -(-self.items // size) - (0 < self.items % size < 2 * world))
         self.steps = self.per_epoch * epochs
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))  # of the epoch asked for last
@@ -196,6 +198,20 @@ def _completions(kinds: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray
     last[vague[more]] = False
     kept = more & last[exact]
     return vague[kept], exact[kept]
+
+
+def _even(tags: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Half of the items whose last tag is known hold that class. Where all do, or none, items are alike."""
+    last = tags[:, -1]
+    chances = np.full(len(tags), 1 / len(tags))
+    holds, lacks = last == 1, last == 0
+    if holds.any() and lacks.any():
+        known = (holds.sum() + lacks.sum()) / len(tags)
+        chances[holds], chances[lacks] = known / 2 / holds.sum(), known / 2 / lacks.sum()
+    return chances
+
+
+_CHANCES: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float64]]] = {"balanced": _balanced, "even": _even}
 
 
 class InOrder(Sampler[list[Place]]):

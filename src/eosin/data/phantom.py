@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -40,6 +41,7 @@ CLASSES = Classes(
         Tissue(name="necrosis", colour=(235, 190, 50)),
     )
 )
+REST = Tissue(name="rest", colour=(190, 190, 190))
 DRAWN_MPP = 0.5
 MIN_FRACTION = 0.05
 # Measured: with pieces of so many um, this share of patches of 128 px at 0.5 um per pixel carries several tags.
@@ -70,6 +72,7 @@ class PhantomSpec(BaseModel):
         laboratory: whose dyes all patients are stained with; the tissue of a seed is the same in each.
         tag_noise: share of training patches with one tag flipped.
         mpp: um per pixel. Tissue is drawn at 0.5 and resampled: the same seed at another mpp is the same tissue.
+        positive: tell this tissue from all others: the two classes are then ``rest`` and it; empty for all four.
         seed: changes everything.
     """
 
@@ -88,12 +91,27 @@ class PhantomSpec(BaseModel):
     laboratory: int = Field(default=0, ge=0)
     tag_noise: float = Field(default=0.0, ge=0, le=1)
     mpp: float = Field(default=0.5, ge=0.2, le=2)
+    positive: Literal["", "tumour", "stroma", "lymphocytes", "necrosis"] = ""
     seed: int = Field(default=0, ge=0)
 
     @property
     def cell(self) -> float:
         """Typical diameter of a piece of tissue in um, which decides how often classes come together."""
         return float(np.interp(self.cooccurrence, *_PIECES))
+
+    @property
+    def classes(self) -> Classes:
+        """What is told apart."""
+        if not self.positive:
+            return CLASSES
+        return Classes(tissues=(REST, CLASSES.tissues[CLASSES.names.index(self.positive)]))
+
+    def told(self, mask: Bytes) -> Bytes:
+        """A mask of the four tissues by the indices of ``classes``; 255 stays."""
+        if not self.positive:
+            return mask
+        index = CLASSES.names.index(self.positive)
+        return np.where(mask == 255, mask, mask == index).astype(np.uint8)
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -182,7 +200,7 @@ def draw_dataset(folder: Path, spec: PhantomSpec, progress: Callable[[int, int],
         write_dataset(
             made,
             name="phantom",
-            classes=CLASSES,
+            classes=spec.classes,
             rows=_flip_tags(rows, spec),
             mpp=spec.mpp,
             licence="Apache-2.0 (drawn by eosin)",
@@ -218,12 +236,12 @@ def _draw_patient(folder: Path, spec: PhantomSpec, job: _Job) -> list[Row]:
         for k in range(down * across):
             y, x = job.size * (k // across), job.size * (k % across)
             square = np.s_[y : y + job.size, x : x + job.size]
-            tags = tags_of(mask[square])
-            if len(rows) == job.count or not tags.any():
+            if len(rows) == job.count or not tags_of(mask[square]).any():
                 continue
             name = f"{job.patient}-{slide}-{k:04d}"
             (folder / "images" / f"{name}.png").write_bytes(png_bytes(rgb[square]))
-            (folder / "masks" / f"{name}.png").write_bytes(png_bytes(mask[square], CLASSES))
+            told = spec.told(mask[square])
+            (folder / "masks" / f"{name}.png").write_bytes(png_bytes(told, spec.classes))
             source = f"{job.patient}-{slide}"
             rows.append(
                 Row(
@@ -232,7 +250,7 @@ def _draw_patient(folder: Path, spec: PhantomSpec, job: _Job) -> list[Row]:
                     image=f"images/{name}.png",
                     mask=f"masks/{name}.png",
                     patient=job.patient,
-                    tags=tags.tolist(),
+                    tags=tags_of(told)[: len(spec.classes)].tolist(),
                     slide=source,
                     parent=source,
                     x=x,

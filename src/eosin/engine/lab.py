@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,8 +29,9 @@ from eosin.engine.journal import Journal
 from eosin.engine.judge import judge_of
 from eosin.engine.label import draw_masks
 from eosin.engine.loop import Fit
-from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worth_a_look
+from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, deciding, worth_a_look
 from eosin.engine.steps import Step, Steps
+from eosin.engine.truth import true_masks
 from eosin.engine.views import VIEWED, VIEWING, has_views, keep_views
 from eosin.engine.weights import built, fill, load, store
 from eosin.engine.workplace import Workplace
@@ -82,6 +83,7 @@ class EngineLab:
         build: partial[L],
         masks: Mapping[str, MaskSet] | None = None,
         start: Trained | None = None,
+        teacher: Trained | None = None,
     ) -> Trained:
         """Train what ``build`` makes on the training split, from tags and the given masks."""
         masks = dict(masks or {})
@@ -89,7 +91,7 @@ class EngineLab:
             if not any(mask is issued for issued in self._issued):
                 raise EosinError(f"{name}: the masks {mask.name!r} at {mask.folder} were not made by this lab; refused")
         spec = self.recipe.fit_spec(name)
-        inputs = {a.name: a.digest for a in [*masks.values(), *([start] if start else [])]}
+        inputs = {a.name: a.digest for a in [*masks.values(), *filter(None, (start, teacher))]}
         if start is None and self._place.start is not None:
             start = self._place.start.step(name)
             inputs["start"] = start.digest
@@ -101,9 +103,10 @@ class EngineLab:
             "data": self._dataset.digest,
             "judge": [self.protocol.name, self.tiling.tile, self.tiling.margin],
             "masks": {key: mask.name for key, mask in masks.items()},
+            **({"teacher": teacher.name} if teacher else {}),
         }
 
-        work = partial(self._train, name, build, spec, masks, start)
+        work = partial(self._train, name, build, spec, masks, start, teacher)
         step = self.steps.do(f"steps/{name}", name, settings, inputs, work, resumes=True, together=True)
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
@@ -138,15 +141,7 @@ class EngineLab:
         """The true masks of the training split; refused unless the method declares ``supervision = "truth"``."""
         if self._place.supervision != "truth":
             raise EosinError("a method with supervision 'tags' asked for true masks; that is refused")
-        truth = self._dataset.truth("train")
-        if truth is None or len(truth) != len(self.items):
-            have = 0 if truth is None else len(truth)
-            raise EosinError(
-                f"{self._dataset.folder}: {have} of {len(self.items)} training items have a mask; "
-                f"method {self.recipe.method} needs all of them"
-            )
-        paths = {str(item): truth.path(i) for i, item in enumerate(self.items.ids)}
-        return self._issue(_TrueMasks("truth", self._dataset.folder, self._dataset.digest, paths))
+        return self._issue(true_masks(self._dataset, self.items, self.recipe.method))
 
     def _issue(self, masks: MaskSet) -> MaskSet:
         self._issued.append(masks)
@@ -175,6 +170,15 @@ class EngineLab:
             f"steps/{name}", name, {"kind": kind, "work": work}, {a.name: a.digest for a in inputs}, noted
         )
         return Artifact(name, step.folder, step.digest)
+
+    @property
+    def has_val(self) -> bool:
+        """Whether the data set has a split ``val``."""
+        return CALIBRATED_ON in self._dataset.splits
+
+    def val_score(self, source: Trained) -> float:
+        """How good a trained step is on the split ``val``: its mean IoU, or without masks its mAP."""
+        return deciding(self.score(source, CALIBRATED_ON).notes["entry"], self._dataset.folder)
 
     def score(self, source: Trained, split: str) -> Step:
         """Predict a split with a trained step, always in float32, and keep predictions, counts and the entry."""
@@ -362,12 +366,15 @@ class EngineLab:
         spec: FitSpec,
         masks: Mapping[str, MaskSet],
         start: Trained | None,
+        teacher: Trained | None,
         folder: Path,
     ) -> dict[str, Any]:
         device = open_device(spec.precision)
         learner = built(build, name, self.recipe.seed)
         if start is not None:
             fill(learner, start)
+        if teacher is not None:
+            learner.taught_by(load(self._builds[teacher.name], teacher))
         selection, judge = judge_of(spec, self._dataset, self.protocol(self.classes), self.tiling, device)
         paths = {key: mask.path for key, mask in masks.items()}
         view = WeakView(self.items, spec.augment, self.recipe.seed, paths, self.classes.ignore)
@@ -386,14 +393,3 @@ class EngineLab:
             "memory_mb": peak_memory_mb(),
             "earlier": earlier,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _TrueMasks(MaskSet):
-    """The truth as a mask set, where the data set has it."""
-
-    paths: Mapping[str, Path] = field(default_factory=dict)
-
-    def path(self, item: str) -> Path:
-        """The mask file of an item."""
-        return self.paths[item]

@@ -132,6 +132,7 @@ class Fit:
         now.optim.zero_grad(set_to_none=True)
         images = plan.images(clock.step)  # of all processes
         terms: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}  # pairs of sum and count
         parts = self.device.send(batch).parts(spec.accumulate)
         for number, part in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.device.apart(now.net):
@@ -144,8 +145,14 @@ class Fit:
                 now.scaler.scale(total * (share * team.world)).backward()
             for term, value in losses.items():
                 terms[term] = terms.get(term, torch.zeros_like(value)) + value.detach() * share
-        *values, stop = team.add(torch.stack([*terms.values(), total.new_tensor(interrupts.number)])).tolist()
-        means = dict(zip(terms, values, strict=True))
+            for name, pair in self.learner.noticed().items():
+                told = torch.stack(pair).detach().to(total)
+                seen[name] = seen.get(name, torch.zeros_like(told)) + told
+        told = torch.cat([torch.stack(list(terms.values())), *seen.values(), total.new_tensor([interrupts.number])])
+        *values, stop = team.add(told).tolist()
+        means = dict(zip(terms, values, strict=False))
+        sums, counts = values[len(terms) :: 2], values[len(terms) + 1 :: 2]
+        pairs = dict(zip(seen, zip(sums, counts, strict=True), strict=True))
         self._check(means, clock, plan)
         now.scaler.unscale_(now.optim)
         if spec.clip:
@@ -155,7 +162,7 @@ class Fit:
         self.learner.after_step(clock)
         if now.average is not None:
             now.average.update(self.learner, clock.step)
-        now.tally.add(means, images)
+        now.tally.add(means, images, pairs)
         now.step += 1
         return bool(stop > 0)
 
@@ -209,6 +216,9 @@ class Fit:
         if better:
             weights = {k: v.detach().cpu().clone() for k, v in judged.state_dict().items()}
             now.kept = Kept(epoch, score, weights)
+        seen = now.tally.seen()
+        if (line := self.learner.warning(seen)) is not None:
+            self.progress.say(f"{self.name}, epoch {epoch + 1}: {line}")
         if self.device.team.leads:
             self.journal.write(
                 {
@@ -216,6 +226,7 @@ class Fit:
                     "epoch": epoch,
                     "epochs": spec.epochs,
                     "losses": now.tally.means(),
+                    **({"seen": seen} if seen else {}),
                     "lr": now.optim.param_groups[0]["lr"],
                     "seconds": round(seconds, 3),
                     "images_per_s": round(now.tally.images / max(seconds, 1e-9), 1),
@@ -233,13 +244,17 @@ class Tally:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
+        self.noticed: dict[str, tuple[float, float]] = {}  # sum and count
         self.images = 0
         self.steps = 0
         self.spent = 0.0  # seconds, in sittings before this one
         self.begin = time.perf_counter()
 
-    def add(self, losses: Mapping[str, float], images: int) -> None:
+    def add(self, losses: Mapping[str, float], images: int, noticed: Mapping[str, tuple[float, float]]) -> None:
         """One step more."""
+        for name, (total, count) in noticed.items():
+            before = self.noticed.get(name, (0.0, 0.0))
+            self.noticed[name] = before[0] + total, before[1] + count
         for term, value in losses.items():
             self.sums[term] = self.sums.get(term, 0.0) + value
         self.images += images
@@ -248,6 +263,10 @@ class Tally:
     def means(self) -> dict[str, float]:
         """Mean of each term over the steps."""
         return {term: value / self.steps for term, value in self.sums.items()}
+
+    def seen(self) -> dict[str, float]:
+        """Mean of what was noticed; what never occurred is left out."""
+        return {name: total / count for name, (total, count) in self.noticed.items() if count}
 
     def total(self) -> float:
         """Mean loss."""
@@ -298,6 +317,7 @@ class _State:
             "average": self.average.learner.state_dict() if self.average is not None else None,
             "kept": {"epoch": self.kept.epoch, "score": self.kept.score, "weights": self.kept.weights},
             "tally": {"sums": self.tally.sums, "images": self.tally.images, "steps": self.tally.steps},
+            "noticed": self.tally.noticed,
             "epoch_s": self.tally.seconds(),
             "wall_s": self.earlier["wall_s"] + time.perf_counter() - wall,
             "cpu_s": self.earlier["cpu_s"] + cpu_seconds() - cpu,
@@ -324,5 +344,6 @@ class _State:
             self.average.learner.load_state_dict(saved["average"])
         self.kept = Kept(**saved["kept"])
         self.tally.sums, self.tally.images, self.tally.steps = (saved["tally"][k] for k in ("sums", "images", "steps"))
+        self.tally.noticed = {name: (total, count) for name, (total, count) in saved.get("noticed", {}).items()}
         self.tally.spent = saved["epoch_s"]
         self.earlier = {key: saved[key] for key in self.earlier}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,22 @@ class Scoring:
         stacked = np.stack(counts)
         entry = self.protocol.score_entry(self.subject, stacked, self.items.patients[index], measures)
         return index, stacked, {**entry, **tally.entry()}
+
+
+def deciding(entry: Mapping[str, Any], folder: Path) -> float:
+    """The number of an entry of the validation split by which trained steps are compared.
+
+    Args:
+        entry: of ``scores.json``; with masks its mean IoU counts, else its mean average precision of the tags.
+        folder: of the data set, for the message.
+
+    Raises:
+        EosinError: if it has none, since no class of the split is known to be in one item and absent from another.
+    """
+    found = entry["miou"] if "miou" in entry else entry["tags"]["map"]
+    if found is None:
+        raise EosinError(f"{folder}: split {entry['split']!r} says nothing of any class; its masks or tags are empty")
+    return float(found)
 
 
 class _Tally:

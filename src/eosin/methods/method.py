@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import nn
 
 from eosin.core.artifact import MaskSet, Trained
@@ -19,9 +19,13 @@ from eosin.parts.attention.cca import CCA
 from eosin.parts.attention.criss_cross import CrissCross, CrissCrossTwice
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.cams import Averaged
+from eosin.parts.losses.bag_cross_entropy import BagCrossEntropy
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
+from eosin.parts.losses.dice import BagDice
 from eosin.parts.losses.soft_margin import SoftMargin, balancing
+from eosin.parts.mil import Sides
 from eosin.parts.pooling.gap import GAP
+from eosin.parts.pooling.generalised import GeneralisedMean
 from eosin.parts.pooling.highest import HighestMean
 from eosin.parts.refine import DenseCrf
 from eosin.parts.segmenters import NETS, Net, Pyramid, Segmenter
@@ -47,12 +51,14 @@ class Ingredient:
         off: the options that switch it off.
         parameters: how the names of its own weights in that step's learner begin; empty for an idea without weights
             of its own, such as a pooling, a gate, a loss term or a rule.
+        on: options that it is tried with, for an idea that acts or not by what a run measures.
     """
 
     name: str
     step: str
     off: Mapping[str, Any]
     parameters: tuple[str, ...] = ()
+    on: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(BaseModel):
@@ -61,7 +67,8 @@ class Method(BaseModel):
     Attributes:
         paper: citation.
         supervision: ``tags`` (image-level labels only) or ``truth`` (an upper bound trained on true masks).
-        steps: names of the steps that are trained; each may have settings of its own in a recipe's ``fit``.
+        steps: names of the steps that are trained; each may have settings of its own in a recipe's ``fit``. Where
+            ``student`` is trained in rounds, the later ones are called ``student-2``, ``student-3``, and so on.
         ingredients: what the method adds, none for a plain bound. The contract suite shows each to be at work in
             ``<method>-phantom``, where all of them are switched on.
     """
@@ -72,6 +79,10 @@ class Method(BaseModel):
     supervision: ClassVar[Literal["tags", "truth"]] = "tags"
     steps: ClassVar[tuple[str, ...]]
     ingredients: ClassVar[tuple[Ingredient, ...]]
+
+    def rounds_of(self) -> Mapping[str, int]:
+        """How often each step is trained with these options; one that is not is left out."""
+        return dict.fromkeys(self.steps, 1)
 
     @abstractmethod
     def plan(self, lab: Lab) -> Trained:
@@ -142,6 +153,40 @@ class Attentive(BaseModel):
         if self.attention == "none":
             return encoder
         return partial(encoder, attention=partial(ATTENTIONS[self.attention]), slots=self.attention_at)
+
+
+class Bags(Attentive):
+    """Options of a network of side decoders that learns from bags of pixels (MIL), for methods to derive from.
+
+    The network is the host of IKD-MIL: these options are what the papers' four differ in.
+    """
+
+    encoder: str = "vgg16_blocks"
+    taps: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    stem_pool: bool = True
+    pretrained: str = "none"
+    scale: float = Field(default=1.0, gt=0, le=4)
+    attention_at: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    side_norm: bool = False
+    fusion: tuple[PositiveFloat, ...] = (0.3, 0.3, 0.4)
+    bag_loss: Literal["dice", "gm"] = "dice"
+    r: PositiveFloat = 4.0
+    head_rate: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _one_weight_a_side(self) -> Self:
+        if len(self.fusion) != len(self.taps):
+            raise ValueError(f"fusion = {list(self.fusion)}: give a weight for each of taps = {list(self.taps)}")
+        return self
+
+    def network(self, lab: Lab, kind: Callable[..., L], **settings: Any) -> partial[L]:
+        """What builds a learner of ``kind``, which takes what ``Mil`` takes, with these options and ``settings``."""
+        pretrained, pool = pretrained_from(self.pretrained), partial(GeneralisedMean, self.r)
+        encoder = partial(Encoder, self.encoder, self.taps, stem_pool=self.stem_pool, pretrained=pretrained)
+        sides = partial(Sides, encoder=self.attended(encoder), names=self.taps, fusion=self.fusion, norm=self.side_norm)
+        loss = partial(BagDice) if self.bag_loss == "dice" else partial(BagCrossEntropy, pool)
+        built = {"loss": loss, "pool": pool, "scale": self.scale, "head_rate": self.head_rate, **settings}
+        return partial(kind, classes=len(lab.classes), net=sides, **built)
 
 
 class SecondStage(BaseModel):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import Ingredient, Method, SecondStage
+from eosin.methods.method import ALIKE, Ingredient, Method, SecondStage
+from eosin.parts.losses.dice import SoftDice
 
 
 class Supervised(SecondStage, Method):
@@ -16,7 +18,7 @@ class Supervised(SecondStage, Method):
         What the deployed network could reach if somebody had drawn every border: the ceiling of the weak methods.
 
     Follows:
-        Ronneberger et al. 2015 with an encoder of one's choice and pixel cross-entropy.
+        Ronneberger et al. 2015 with an encoder of one's choice, and pixel cross-entropy or soft Dice.
 
     Differs:
         The network and its training are those of the weak methods' second stage, so that only the masks differ.
@@ -32,6 +34,8 @@ class Supervised(SecondStage, Method):
     steps: ClassVar[tuple[str, ...]] = ("segmenter",)
     ingredients: ClassVar[tuple[Ingredient, ...]] = ()
 
+    seg_loss: Literal["ce", "dice"] = "ce"
+
     def plan(self, lab: Lab) -> Trained:
         """One fit on the truth of the training split."""
-        return self.segmenter(lab, lab.truth(), "truth")
+        return self.segmenter(lab, lab.truth(), "truth", ALIKE if self.seg_loss == "ce" else partial(SoftDice))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import segmentation_models_pytorch as smp
 import timm
@@ -98,6 +98,8 @@ class UNet(SmpNet):
         pretrained: as in :class:`SmpNet`.
     """
 
+    attention: ClassVar[str | None] = None  # of the decoder
+
     def __init__(
         self,
         classes: int,
@@ -106,7 +108,14 @@ class UNet(SmpNet):
         width: int = 16,
         pretrained: str | Weights = "none",
     ) -> None:
-        super().__init__(smp.Unet, classes, encoder, depth, pretrained, decoder_channels=_doubled(width, depth))
+        settings = {"decoder_channels": _doubled(width, depth), "decoder_attention_type": self.attention}
+        super().__init__(smp.Unet, classes, encoder, depth, pretrained, **settings)
+
+
+class UNetScse(UNet):
+    """U-Net whose decoder weighs its channels and its pixels (scSE, Roy et al. 2018), as that of CAC-UNet does."""
+
+    attention = "scse"
 
 
 class UNetPlusPlus(SmpNet):
@@ -266,10 +275,11 @@ def _resized(maps: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=list(shape[-2:]), mode="bilinear", align_corners=False)
 
 
-Net = Literal["unet", "unetplusplus", "pspnet", "deeplabv3plus", "segformer"]
+Net = Literal["unet", "unet-scse", "unetplusplus", "pspnet", "deeplabv3plus", "segformer"]
 # What an option of a method names. All take (classes, encoder, depth, width, pretrained).
 NETS: Mapping[Net, Callable[..., nn.Module]] = {
     "unet": UNet,
+    "unet-scse": UNetScse,
     "unetplusplus": UNetPlusPlus,
     "pspnet": PSPNet,
     "deeplabv3plus": DeepLabV3Plus,

@@ -41,11 +41,12 @@ def budgeted(plan: Plan, dataset: Dataset, minutes: float, out: Path, progress: 
     """
     if not 0 < minutes < math.inf:
         raise WrongUse(f"--budget minutes={minutes:g}: give a number above 0")
-    recipe, _ = resolve(plan.recipe, plan.overrides)
+    recipe, method = resolve(plan.recipe, plan.overrides)
     items = len(dataset.items("train"))
     rates = _rates(plan, dataset, min(PROBE, items), out, progress)
     planned = {step: fit["epochs"] * (min(fit["items"], items) or items) for step, fit in recipe.fit.items()}
-    scale = 60 * minutes / sum(planned[step] / rates[step] for step in planned)
+    rounds = method.rounds_of()
+    scale = 60 * minutes / sum(planned[step] * rounds[step] / rates[step] for step in planned)
     overrides = []
     for step, images in planned.items():
         batch, wanted = min(recipe.fit[step]["batch"], items), images * scale

@@ -72,13 +72,13 @@ def cell(plan: Plan, dataset: Dataset, seed: int, out: Path, start: Cell | None 
         WrongUse: if recipe and settings do not go together.
     """
     overrides = (*plan.overrides, f"seed={seed}")
-    recipe, _ = resolve(plan.recipe, overrides)
+    recipe, method = resolve(plan.recipe, overrides)
     fold = f"-fold{dataset.fold.number}" if dataset.fold else ""
     share = "" if fraction == 1 else f"-{fraction:g}"
     begun = [] if start is None and fraction == 1 else [fraction, None if start is None else start.folder.name]
     mark = digest([recipe.digest, dataset.digest, *begun])[:8]
     name = re.sub(r"[^a-z0-9.]+", "-", plan.name.lower())[:60].strip("-.") or "arm"
-    epochs = sum(fit["epochs"] for fit in recipe.fit.values())
+    epochs = sum(recipe.fit[step]["epochs"] * rounds for step, rounds in method.rounds_of().items())
     claim = recipe.claim.model_dump(mode="json", exclude_none=True) if recipe.claim else None
     folder = out / f"{name}-seed{seed}{fold}{share}-{mark}"
     begins = None if start is None else start.folder

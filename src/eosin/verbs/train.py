@@ -79,7 +79,7 @@ def run(
         dataset = fraction_of(whole, fraction, resolved.seed)
         starting = Start.of(start) if start is not None else None
         if starting is not None:
-            starting.check(out, dataset.classes, plan.steps)
+            starting.check(out, dataset.classes, plan.rounds_of())
         team.first(lambda: _claim(out, resolved))
         _say_data(resolved, whole, dataset, progress)
         again, listeners = frozenset(redo), tuple(told)
@@ -145,7 +145,7 @@ def resolve(recipe: str, overrides: Sequence[str] = ()) -> tuple[Recipe, Method]
     read = load(recipe, overrides, {name: m.steps for name, m in methods().items()})
     kind = find_method(read.method)
     plan = validated(kind, read.options, f"options of {read.method}")
-    fits = {step: read.fit_spec(step).model_dump(mode="json") for step in kind.steps}
+    fits = {step: read.fit_spec(step).model_dump(mode="json") for step in plan.rounds_of()}
     return read.model_copy(update={"options": plan.model_dump(mode="json"), "fit": fits}), plan
 
 

@@ -61,13 +61,13 @@ def pretrained_from(source: str) -> str | WeightFile:
 
 
 class Encoder(nn.Module):
-    """A network cut at ``taps``: any that timm can cut, ``mit_b0`` to ``mit_b5`` (SMP's) and ``resnet38``.
+    """A network cut at ``taps``: any that timm can cut, ``mit_b0`` to ``mit_b5``, ``resnet38``, ``vgg16_blocks``.
 
     Args:
         name: timm's name, e.g. ``resnet18``, or one of the above.
         taps: indices of feature levels, in rising order. Level ``i`` of a ResNet has stride ``2**(i+1)``, of a VGG
-            ``2**i`` (before the next pool), of Swin and MiT ``4 * 2**i``; of a ViT it is block ``i``, of ``resnet38``
-            the stage of that number in the papers, 1 to 6.
+            ``2**i`` (before the next pool), of ``vgg16_blocks`` ``2**(i+1)`` (behind it), of Swin and MiT ``4 * 2**i``;
+            of a ViT it is block ``i``, of ``resnet38`` the stage of that number in the papers, 1 to 6.
         output_stride: 8, 16 or 32: no level is coarser. Where one would be, CNNs are dilated instead of strided, and
             MiT embeds patches at stride 1. ViT and Swin cannot: tap earlier. ``resnet38`` has 8 at most by itself.
         stem_pool: keep a ResNet's max-pool after the stem. Without it every level past the stem is twice as fine.
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
         if isinstance(pretrained, WeightFile):
             pretrained.fill(made.body, made.whole, made.renamed)
         elif pretrained == "imagenet":
-            load_weights(made.body, imagenet_weights(name), f"ImageNet weights of {name}", made.whole)
+            load_weights(made.body, made.renamed(imagenet_weights(name)), f"ImageNet weights of {name}", made.whole)
         elif pretrained != "none":
             raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or a WeightFile")
         if not stem_pool:

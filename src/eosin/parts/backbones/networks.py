@@ -21,10 +21,12 @@ from torch.nn import functional as F
 
 from eosin.core.errors import EosinError, WrongUse, nearest
 from eosin.parts.backbones.resnet38 import ResNet38
+from eosin.parts.backbones.vgg import VggBlocks, named_as_blocks
 
 log = logging.getLogger(__name__)
 
 MITS = tuple(f"mit_b{size}" for size in range(6))
+BORROWED = {"vgg16_blocks": "vgg16"}  # networks of ours, and whose weights of timm they begin with
 Named = Mapping[str, Tensor]
 
 
@@ -69,10 +71,14 @@ def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
     if name == "resnet38":
         net = ResNet38(taps)
         return Cut(net, net, partial(_named, ResNet38), net.channels, net.strides, attend=net.attend)
+    if name == "vgg16_blocks":
+        trunk = VggBlocks(taps)
+        whole = partial(_named, partial(timm.create_model, BORROWED[name]))
+        return Cut(*(trunk, trunk, whole, trunk.channels, trunk.strides), renamed=named_as_blocks, attend=trunk.attend)
     if name in MITS:
         return _mit(name, taps, output_stride)
     if not timm.is_model(name):
-        raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, [*timm.list_models(), *MITS])}")
+        raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, [*timm.list_models(), *MITS, *BORROWED])}")
     if is_model_in_modules(name, ("vgg",)):
         return _vgg(name, taps, output_stride)
     if is_model_in_modules(name, ("vision_transformer", "deit")):
@@ -121,7 +127,7 @@ def imagenet_weights(name: str) -> Named:
     try:
         if name in MITS:
             return smp.encoders.get_encoder(name, weights="imagenet").state_dict()  # type: ignore[no-any-return]
-        return timm.create_model(name, pretrained=True).state_dict()
+        return timm.create_model(BORROWED.get(name, name), pretrained=True).state_dict()
     except (OSError, RuntimeError, ValueError) as error:
         where = (
             "offline (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else "not reachable and not cached"

@@ -1,4 +1,4 @@
-"""The overlap of masks and predictions."""
+"""The overlap of predictions with masks, with other predictions, and with what the tag of a whole image says."""
 
 from __future__ import annotations
 
@@ -35,6 +35,37 @@ class SoftDice(nn.Module):
             overlap = dice(logits.float().softmax(1) * known, truth * known)
             images = labelled.any(-1).any(-1)
             return (overlap.mean(1) * images).sum() / images.sum().clamp(min=1)
+
+
+class BagDice(nn.Module):
+    """Soft Dice of maps of which only the image's tag is known, or what a teacher says of them (IKD-MIL).
+
+    With the tag ``y`` of a class, a map ``o`` and its target ``t``, ``D`` the Dice of two maps:
+
+    ``y = 1``: ``D(o, t)``; without a teacher ``t`` is 1 everywhere;
+    ``y = 0``: ``D(1 - o, 1)``, since against an empty map any Dice is close to 1.
+
+    The terms of all maps of an image are added up; the mean is over the known tags of all images.
+    """
+
+    def forward(self, maps: Tensor, present: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Compute the loss in float32, also under autocast.
+
+        Args:
+            maps: probabilities ``[B, S, K, H, W]``, S maps of each class.
+            present: tags ``[B, K]``, 1 present, 0 absent, NaN unknown.
+            targets: ``[B, S, K, H, W]``, or with S = 1 for all maps alike; they get no gradient.
+
+        Returns:
+            A float32 scalar; 0 with a gradient (of zeros) where no tag is known.
+        """
+        with torch.autocast(maps.device.type, enabled=False):
+            maps, known = maps.float(), ~present.isnan()
+            there = (present == 1)[:, None, :, None, None]
+            outputs = torch.where(there, maps, 1 - maps)
+            wanted = maps.new_ones(()) if targets is None else torch.where(there, targets.detach().float(), 1.0)
+            each = dice(outputs, wanted.expand_as(outputs)).sum(1)
+            return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def dice(outputs: Tensor, targets: Tensor) -> Tensor:

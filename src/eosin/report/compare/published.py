@@ -155,9 +155,10 @@ def claimed(claim: Claim, method: str, rows: Sequence[Published]) -> Published:
         rows: of the data set, from :func:`published_rows`.
 
     Returns:
-        The row with that source and mean IoU, with its footnotes; else one made of the claim alone.
+        The row with that source, mean IoU and, where it is claimed, Dice, with its footnotes; else one made of the
+        claim alone.
     """
     for row in rows:
-        if (row.source, row.miou) == (claim.source, claim.miou):
+        if (row.source, row.miou) == (claim.source, claim.miou) and claim.dice in (None, row.dice):
             return row
     return Published(method=method, **claim.model_dump())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eosin.core.artifact import atomic_file, write_json, write_text
+from eosin.core.artifact import atomic_file, write_bytes, write_json, write_text
 from eosin.core.errors import EosinError
+from eosin.report.compare.cycles import NAME, curves, draw_cycles
 from eosin.report.compare.form import Comparison
 from eosin.report.compare.grid import Grid, draw_grid
 from eosin.report.compare.latex import latex
@@ -24,7 +25,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
     Returns:
         The files: ``compare.json``, ``arms.csv``, ``runs.csv``, ``compare.md``, ``compare.tex``, ``compare.png`` where
-        the pictures can still be drawn, ``compare.html`` (which says so where they cannot).
+        the pictures can still be drawn, ``ikd-curves.png`` where arms were trained in rounds, ``compare.html`` (which
+        says so where pictures cannot be drawn).
     """
     paths = [folder / "compare.json"]
     write_json(paths[0], as_json(comparison))
@@ -44,6 +46,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         paths.append(picture)
     else:
         picture.unlink(missing_ok=True)  # one of an earlier comparison would show other runs
+    rounds, lines = folder / NAME, curves(comparison)
+    if lines:
+        write_bytes(rounds, draw_cycles(lines))
+        paths.append(rounds)
+    else:
+        rounds.unlink(missing_ok=True)
     page = folder / "compare.html"
     write_text(page, html(comparison, grid))
     return [*paths, page]
