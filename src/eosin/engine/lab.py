@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eosin import __version__
-from eosin.core.artifact import Artifact, MaskSet, Trained, read_json
+from eosin.core.artifact import Artifact, MaskSet, Trained, Vectors, read_json
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError
 from eosin.core.lab import MaskRule
@@ -22,6 +22,7 @@ from eosin.core.tiling import stride
 from eosin.core.values import FitSpec, Selection
 from eosin.data.dataset import Items
 from eosin.data.module import WeakView, item_side
+from eosin.engine.describe import write_vectors
 from eosin.engine.device import open_device, peak_memory_mb
 from eosin.engine.evaluate import Tiling, of_learner, score_tags
 from eosin.engine.export import Exported, tissue
@@ -33,7 +34,7 @@ from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, worth_a_look
 from eosin.engine.steps import Step, Steps
 from eosin.engine.views import VIEWED, VIEWING, has_views, keep_views
 from eosin.engine.weights import built, fill, load, store
-from eosin.engine.workplace import Workplace
+from eosin.engine.workplace import TrueMasks, Workplace
 from eosin.metrics.protocols import Subject, find_protocol
 from eosin.predictor.spec import Card
 from eosin.predictor.write import write_model
@@ -134,6 +135,18 @@ class EngineLab:
         self._rules[name] = (source, rule)
         return self._issue(MaskSet(name, step.folder / "masks", step.digest))
 
+    def describe(self, name: str, reader: partial[Any], source: Trained | None = None) -> Vectors:
+        """Write down what a module that ``reader`` makes says of every training image: one vector."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            net = reader() if source is None else reader(load(self._builds[source.name], source))
+            return write_vectors(net, self.items, folder, self.progress.start(name, len(self.items)))
+
+        settings = {"kind": "describe", "reader": reader, "data": self._dataset.digest}
+        inputs = {} if source is None else {source.name: source.digest}
+        step = self.steps.do(f"steps/{name}", name, settings, inputs, work)
+        return Vectors(name, step.folder, step.digest)
+
     def truth(self) -> MaskSet:
         """The true masks of the training split; refused unless the method declares ``supervision = "truth"``."""
         if self._place.supervision != "truth":
@@ -146,7 +159,7 @@ class EngineLab:
                 f"method {self.recipe.method} needs all of them"
             )
         paths = {str(item): truth.path(i) for i, item in enumerate(self.items.ids)}
-        return self._issue(_TrueMasks("truth", self._dataset.folder, self._dataset.digest, paths))
+        return self._issue(TrueMasks("truth", self._dataset.folder, self._dataset.digest, paths))
 
     def _issue(self, masks: MaskSet) -> MaskSet:
         self._issued.append(masks)
@@ -385,14 +398,3 @@ class EngineLab:
             "memory_mb": peak_memory_mb(),
             "earlier": earlier,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _TrueMasks(MaskSet):
-    """The truth as a mask set, where the data set has it."""
-
-    paths: Mapping[str, Path] = field(default_factory=dict)
-
-    def path(self, item: str) -> Path:
-        """The mask file of an item."""
-        return self.paths[item]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from eosin.core.artifact import Trained, read_json
+from eosin.core.artifact import MaskSet, Trained, read_json
 from eosin.core.classes import Classes
 from eosin.core.errors import WrongUse, nearest
 from eosin.core.progress import Progress
@@ -98,3 +98,14 @@ class Workplace:
     team: Team = field(default_factory=Team)
     listeners: tuple[Listener, ...] = ()
     weights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrueMasks(MaskSet):
+    """The truth as a mask set, where the data set has it."""
+
+    paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def path(self, item: str) -> Path:
+        """The mask file of an item."""
+        return self.paths[item]
