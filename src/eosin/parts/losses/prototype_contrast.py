@@ -51,7 +51,7 @@ class PrototypeContrast(nn.Module):
             front = self._ratio(plus, minus, plus)
             plus, minus = self._apart(hidden, prototypes, own, negative)
             if self.joined:
-                minus = minus - negative.sum(1).log()
+                minus = minus - negative.sum(1).to(minus).log()
             return front + self._ratio(plus, minus, minus)
 
     def _apart(self, seen: Tensor, prototypes: Tensor, own: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
