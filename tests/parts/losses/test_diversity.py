@@ -41,7 +41,9 @@ def drawn(seed: int, images: int = 2, classes: int = 3, count: int = 3, size: tu
     ("temperature", "two", "three"), [(1.0, 0.482705, 0.655136), (0.5, 0.065749, 0.377166), (0.07, 3.9e-13, 0.333333)]
 )
 def test_by_hand(temperature: float, two: float, three: float) -> None:
-    assert loss(temperature, FIRST, SECOND) == pytest.approx(two, rel=1e-2 if two < 1e-9 else 0, abs=1e-14 + 1e-6 * (two > 1e-9))
+    assert loss(temperature, FIRST, SECOND) == pytest.approx(
+        two, rel=1e-2 if two < 1e-9 else 0, abs=1e-14 + 1e-6 * (two > 1e-9)
+    )
     assert loss(temperature, FIRST, SECOND, FIRST) == pytest.approx(three, abs=1e-6)
 
 

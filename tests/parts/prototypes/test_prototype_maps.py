@@ -59,9 +59,7 @@ class TestLocated:
 
 
 class TestHead:
-    @pytest.mark.parametrize(
-        ("channels", "parameters"), [(64, 147776), (128, 164224), (320, 213568), (512, 262912)]
-    )
+    @pytest.mark.parametrize(("channels", "parameters"), [(64, 147776), (128, 164224), (320, 213568), (512, 262912)])
     def test_it_has_the_printed_size_and_a_scale(self, channels: int, parameters: int) -> None:
         head = PrototypeHead(512, channels)
         assert sum(p.numel() for p in head.project.parameters()) == parameters
