@@ -59,7 +59,8 @@ class FakeLab:
 
     def describe(self, name: str, reader: Any, source: Trained | None = None) -> Vectors:
         self._note(Call("describe", name, reader, sources=(source,) if source else ()))
-        return self._give(Vectors(name, self.place("describe", name), digest(reader)))
+        made = digest([reader, source.digest if source else None])
+        return self._give(Vectors(name, self.place("describe", name), made))
 
     def truth(self) -> MaskSet:
         assert self.supervision == "truth", "a method with supervision 'tags' asked for true masks"

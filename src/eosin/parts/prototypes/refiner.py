@@ -57,7 +57,7 @@ class MaskRefiner(nn.Module):
             of, kind, which = self._drawn(heeded(stage.maps.detach().mean((3, 4)), seen.tags))
             maps = stage.maps[of, kind, which]
             if self.guide is None:
-                bank, features = stage.here, stage.features.detach().float()[of]
+                bank, features = stage.here, stage.features.detach().to(maps)[of]
                 shown, hidden = (pooled(features, weights) for weights in split(stretched(maps)))
             else:
                 bank, image = seen.prototypes, seen.image[of]
