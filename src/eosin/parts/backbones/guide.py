@@ -71,5 +71,5 @@ def _orthogonal(before: int, after: int) -> Tensor:
     if before == after:
         return torch.eye(before)
     random = torch.randn(max(before, after), min(before, after), generator=torch.Generator().manual_seed(0))
-    columns = torch.linalg.qr(random).Q
+    columns: Tensor = torch.linalg.qr(random).Q
     return columns if before > after else columns.T
