@@ -45,14 +45,14 @@ diversity = Diversity(TEMPERATURE)
 
 
 def drawn(count: int, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features that lie near prototypes, the prototypes, tags of which about half are present, and a mask of these."""
+    """Features that have a little of prototypes, these, tags of which about half are present, and a mask of them."""
     torch.manual_seed(0)
     prototypes = torch.randn(CLASSES, COUNT, WIDTH)
     tags = (torch.rand(count, CLASSES) < 0.5).float()
     tags[torch.arange(count), torch.randint(0, CLASSES, (count,))] = 1
     mask = torch.stack([torch.multinomial(row, side * side, replacement=True).view(side, side) for row in tags])
     near = prototypes[mask, torch.randint(0, COUNT, mask.shape)].permute(0, 3, 1, 2)
-    return near + torch.randn(count, WIDTH, side, side), prototypes, tags, mask
+    return 0.1 * near + torch.randn(count, WIDTH, side, side), prototypes, tags, mask
 
 
 def ours(features: Tensor, prototypes: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
