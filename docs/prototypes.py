@@ -14,6 +14,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from eosin.core.artifact import read_json, write_text
 from eosin.data.dataset import Dataset
@@ -21,9 +22,14 @@ from eosin.report.prototypes import looks, prototypes_of
 from eosin.slides.image import read_mask
 
 
-def measured(run: Path, split: str) -> tuple[str, int, tuple[float, ...]] | None:
-    """Recipe, number of images and the means over their classes; None without views of prototypes."""
+def measured(run: Path, split: str) -> tuple[tuple[str, ...], int, tuple[float, ...]] | None:
+    """What the run is called by, its number of images and the means over their classes; None without such views.
+
+    It is called by its recipe, the number of prototypes and the weight of their diversity.
+    """
     told = read_json(run / "provenance.json")
+    options = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["options"]
+    called = tuple(str(x) for x in (told["recipe"], options.get("per_class"), options.get("diversity_weight", "–")))
     dataset = Dataset.open(told["dataset"]["folder"])
     truth, found, items = dataset.truth(split), [], 0
     for file in sorted((run / "views" / "segmenter" / split).glob("*.npz")):
@@ -32,30 +38,28 @@ def measured(run: Path, split: str) -> tuple[str, int, tuple[float, ...]] | None
         if truth is None or not maps.size:
             return None
         place = int(np.flatnonzero(dataset.items(split).ids[truth.index] == file.stem)[0])
-        mask, (height, width) = read_mask(truth.path(place)), maps.shape[2:]
-        rows, columns = (np.arange(n) * side // n for n, side in zip((height, width), mask.shape, strict=True))
+        mask = read_mask(truth.path(place))
+        rows, columns = (np.arange(n) * side // n for n, side in zip(maps.shape[2:], mask.shape, strict=True))
         mask = mask[rows[:, None], columns]
         found += [astuple(looks(own, mask == c)) for c, own in enumerate(maps) if (mask == c).any()]
         items += 1
-    return (told["recipe"], items, tuple(map(float, np.mean(found, 0)))) if found else None
+    return (called, items, tuple(map(float, np.mean(found, 0)))) if found else None
 
 
 def table(runs: list[Path], split: str) -> str:
-    """Markdown: one row a recipe, mean and standard deviation over its runs."""
+    """Markdown: one row for what runs are called by, mean and standard deviation over them."""
     found = [one for run in runs if (one := measured(run, split))]
     lines = [
-        "| Recipe | Runs | Images | Covered by any prototype | Covered by each | Mean IoU of two |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| Recipe | Prototypes | Diversity | Runs | Images | Covered by any | Covered by each | Mean IoU of two |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for recipe in dict.fromkeys(name for name, *_ in found):
-        values = np.array([one[2] for one in found if one[0] == recipe])
-        images = sum(one[1] for one in found if one[0] == recipe)
-        spread = values.std(0, ddof=1) if len(values) > 1 else None
-        cells = [
-            f"{m:.3f}" + (f" ± {s:.3f}" if spread is not None else "")
-            for m, s in zip(values.mean(0), spread if spread is not None else values[0], strict=True)
-        ]
-        lines.append(f"| {recipe} | {len(values)} | {images} | {' | '.join(cells)} |")
+    for called in dict.fromkeys(one[0] for one in found):
+        values = np.array([one[2] for one in found if one[0] == called])
+        images = sum(one[1] for one in found if one[0] == called)
+        cells = [f"{mean:.3f}" for mean in values.mean(0)]
+        if len(values) > 1:
+            cells = [f"{cell} ± {spread:.3f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)]
+        lines.append(f"| {' | '.join([*called, str(len(values)), str(images), *cells])} |")
     return "\n".join(lines)
 
 
