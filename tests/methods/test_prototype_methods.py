@@ -193,3 +193,8 @@ class TestPbip:
         assert [call.name for call in lab.calls] == ["segmenter"]
         learner = built(lab)
         assert learner.learnt and not learner.terms["contrast"].contrast.joined
+
+    @pytest.mark.parametrize("options", [{"per_class": 0}, {"prototypes": "drawn"}, {"contrast": "none"}])
+    def test_options_out_of_range_are_refused(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError):
+            Pbip(**options)

@@ -280,7 +280,7 @@ class EngineLab:
             scores=tuple(scores),
             temperature=next((t for e in scores if (t := e.get("calibration", {}).get("temperature"))), None),
             dataset=self._dataset.name,
-            licences=self._licences(),
+            licences=self._place.licences,
             eosin=__version__,
         )
 
@@ -340,14 +340,6 @@ class EngineLab:
     def _scored(self, step: str) -> list[dict[str, Any]]:
         paths = sorted((self._place.run / "predictions" / step).glob("*/step.json"))
         return [read_json(path) for path in paths]
-
-    def _licences(self) -> tuple[str, ...]:
-        """The terms that the model inherits: of its data, and of the weights that it began with."""
-        return (
-            f"data {self._dataset.name}: {self._dataset.licence}",
-            *self._place.weights,
-            *(f"began with weights of {line}" for line in (self._place.start.licences if self._place.start else ())),
-        )
 
     @property
     def tiling(self) -> Tiling:

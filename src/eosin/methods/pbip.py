@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from eosin.core.artifact import Artifact, Trained
 from eosin.core.lab import Lab
 from eosin.methods.method import Ingredient, Method, Prototypical
@@ -49,7 +51,7 @@ class Pbip(Prototypical, Method):
         Ingredient("mask refiner", "segmenter", {"contrast_weight": 0.0}),
     )
 
-    per_class: int = 3
+    per_class: int = Field(default=3, ge=1)
     prototypes: Literal["k-means", "learnt"] = "k-means"
     contrast: Literal["joined", "each"] = "joined"
 
