@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eosin.core.artifact import Artifact, MaskSet, Trained
+from eosin.core.artifact import Artifact, MaskSet, Trained, Vectors
 from eosin.core.classes import Classes, Tissue
 from eosin.core.fingerprint import digest
 
@@ -60,6 +60,11 @@ class FakeLab:
     def label(self, name: str, source: Trained, rule: Any) -> MaskSet:
         self._note(Call("label", name, rule, sources=(source,)))
         return self._give(MaskSet(name, self.place("label", name), digest(rule)))
+
+    def describe(self, name: str, reader: Any, source: Trained | None = None) -> Vectors:
+        self._note(Call("describe", name, reader, sources=(source,) if source else ()))
+        made = digest([reader, source.digest if source else None])
+        return self._give(Vectors(name, self.place("describe", name), made))
 
     def truth(self) -> MaskSet:
         assert self.supervision == "truth", "a method with supervision 'tags' asked for true masks"

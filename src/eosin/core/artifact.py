@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from eosin.core.errors import EosinError
 from eosin.core.values import Selection
@@ -125,3 +125,13 @@ class MaskSet(Artifact):
     def path(self, item: str) -> Path:
         """The mask file of an item."""
         return self.folder / f"{item}.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors(Artifact):
+    """One vector per training item, in their order, beside its tags.
+
+    The file is of safetensors: ``vectors`` float32 ``[N, D]`` and ``tags`` float32 ``[N, K]``, NaN where unknown.
+    """
+
+    FILE: ClassVar[str] = "vectors.safetensors"

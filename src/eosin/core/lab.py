@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from eosin.core.artifact import Artifact, MaskSet, Trained
+from eosin.core.artifact import Artifact, MaskSet, Trained, Vectors
 from eosin.core.classes import Classes
 from eosin.core.learner import Learner
 
@@ -67,6 +67,13 @@ class Lab(Protocol):
 
     def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
         """Draw a mask for every training item from the source's class maps and the item's tags."""
+        ...
+
+    def describe(self, name: str, reader: partial[Any], source: Trained | None = None) -> Vectors:
+        """Write down what a module that ``reader`` makes says of every training image: one vector.
+
+        With a source, ``reader`` is given its learner.
+        """
         ...
 
     def truth(self) -> MaskSet:

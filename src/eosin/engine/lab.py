@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eosin import __version__
-from eosin.core.artifact import Artifact, MaskSet, Trained, read_json
+from eosin.core.artifact import Artifact, MaskSet, Trained, Vectors, read_json
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError
 from eosin.core.lab import MaskRule
@@ -22,6 +22,7 @@ from eosin.core.tiling import stride
 from eosin.core.values import FitSpec, Selection
 from eosin.data.dataset import Items
 from eosin.data.module import WeakView, item_side
+from eosin.engine.describe import write_vectors
 from eosin.engine.device import open_device, peak_memory_mb
 from eosin.engine.evaluate import Tiling, of_learner, score_tags
 from eosin.engine.export import Exported, tissue, training_domain
@@ -136,6 +137,18 @@ class EngineLab:
         step = self.steps.do(f"steps/{name}", name, settings, {source.name: source.digest}, work, resumes=True)
         self._rules[name] = (source, rule)
         return self._issue(MaskSet(name, step.folder / "masks", step.digest))
+
+    def describe(self, name: str, reader: partial[Any], source: Trained | None = None) -> Vectors:
+        """Write down what a module that ``reader`` makes says of every training image: one vector."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            net = reader() if source is None else reader(load(self._builds[source.name], source))
+            return write_vectors(net, self.items, folder, self.progress.start(name, len(self.items)))
+
+        settings = {"kind": "describe", "reader": reader, "data": self._dataset.digest}
+        inputs = {} if source is None else {source.name: source.digest}
+        step = self.steps.do(f"steps/{name}", name, settings, inputs, work)
+        return Vectors(name, step.folder, step.digest)
 
     def truth(self) -> MaskSet:
         """The true masks of the training split; refused unless the method declares ``supervision = "truth"``."""
@@ -271,7 +284,7 @@ class EngineLab:
             scores=tuple(scores),
             temperature=next((t for e in scores if (t := e.get("calibration", {}).get("temperature"))), None),
             dataset=self._dataset.name,
-            licences=self._licences(),
+            licences=self._place.licences,
             eosin=__version__,
         )
 
@@ -332,14 +345,6 @@ class EngineLab:
     def _scored(self, step: str) -> list[dict[str, Any]]:
         paths = sorted((self._place.run / "predictions" / step).glob("*/step.json"))
         return [read_json(path) for path in paths]
-
-    def _licences(self) -> tuple[str, ...]:
-        """The terms that the model inherits: of its data, and of the weights that it began with."""
-        return (
-            f"data {self._dataset.name}: {self._dataset.licence}",
-            *self._place.weights,
-            *(f"began with weights of {line}" for line in (self._place.start.licences if self._place.start else ())),
-        )
 
     @property
     def tiling(self) -> Tiling:

@@ -66,5 +66,14 @@ def fill(learner: L, source: Artifact) -> L:
 def without_weights(build: partial[Any]) -> partial[Any]:
     """The same builder with every ``pretrained`` set to "none": for a learner whose own weights are loaded next."""
     given = inspect.signature(build.func).bind_partial(*build.args, **build.keywords).arguments
-    bare = {key: without_weights(value) if isinstance(value, partial) else value for key, value in given.items()}
-    return partial(build.func, **{key: "none" if key == "pretrained" else value for key, value in bare.items()})
+    bare = {key: "none" if key == "pretrained" else _bare(value) for key, value in given.items()}
+    return partial(build.func, **bare)
+
+
+def _bare(value: Any) -> Any:
+    """An argument without the weights of what it builds, also within sequences and mappings."""
+    if isinstance(value, partial):
+        return without_weights(value)
+    if isinstance(value, Mapping):
+        return {key: _bare(inner) for key, inner in value.items()}
+    return tuple(map(_bare, value)) if isinstance(value, tuple | list) else value

@@ -98,3 +98,12 @@ class Workplace:
     team: Team = field(default_factory=Team)
     listeners: tuple[Listener, ...] = ()
     weights: tuple[str, ...] = ()
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """The terms that the model inherits: of its data, and of the weights that it began with."""
+        return (
+            f"data {self.dataset.name}: {self.dataset.licence}",
+            *self.weights,
+            *(f"began with weights of {line}" for line in (self.start.licences if self.start else ())),
+        )

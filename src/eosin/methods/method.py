@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from eosin.core.artifact import MaskSet, Trained
 from eosin.core.errors import WrongUse
@@ -18,19 +18,26 @@ from eosin.core.learner import Learner
 from eosin.parts.attention.cca import CCA
 from eosin.parts.attention.criss_cross import CrissCross, CrissCrossTwice
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
+from eosin.parts.backbones.guide import FrozenGuide
 from eosin.parts.cams import Averaged
 from eosin.parts.losses.bag_cross_entropy import BagCrossEntropy
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
 from eosin.parts.losses.dice import BagDice
+from eosin.parts.losses.prototype_contrast import PrototypeContrast
 from eosin.parts.losses.soft_margin import SoftMargin, balancing
 from eosin.parts.mil import Sides
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.generalised import GeneralisedMean
 from eosin.parts.pooling.highest import HighestMean
+from eosin.parts.prototypes.network import PrototypeNet
+from eosin.parts.prototypes.refiner import MaskRefiner
+from eosin.parts.prototypes.seen import Fusion
+from eosin.parts.prototypes.terms import Area
 from eosin.parts.refine import DenseCrf
 from eosin.parts.segmenters import NETS, Net, Pyramid, Segmenter
 
 L = TypeVar("L", bound=Learner)
+Terms = dict[str, tuple[float, Callable[[], nn.Module]]]  # loss terms by name, each with its weight
 Attention = Literal["none", "criss-cross", "criss-cross-twice", "cca"]
 ATTENTIONS: Mapping[Attention, Callable[[int], nn.Module]] = {
     "criss-cross": CrissCross,
@@ -242,3 +249,77 @@ class Crf(BaseModel):
         """What makes the steps of refinement: the CRF or none."""
         crf = partial(DenseCrf, self.crf_smooth, self.crf_edges, self.crf_steps, self.crf_scale)
         return (crf,) if self.refine == "crf" else ()
+
+
+class Prototypical(BaseModel):
+    """Options of a network that draws by likeness to prototypes at several stages, for methods to derive from."""
+
+    encoder: str = "mit_b1"
+    taps: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2, 3), min_length=1)
+    output_stride: Literal[8, 16, 32] = 16
+    pretrained: str = "none"
+    scale: float = Field(default=1.0, gt=0, le=4)
+    per_class: int = Field(default=10, ge=1)
+    width: int = Field(default=512, ge=2)
+    projection: Literal["mlp", "linear"] = "mlp"
+    pool: Literal["gap", "highest"] = "gap"
+    share: float = Field(default=0.1, gt=0, le=1)
+    stage_weights: tuple[NonNegativeFloat, ...] = (0.0, 0.1, 1.0, 1.0)
+    fusion: tuple[NonNegativeFloat, ...] = (0.0, 0.3, 0.3, 0.4)
+    merge: Literal["softmax", "mean"] = "softmax"
+    gate: Literal["none", "predicted"] = "none"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    contrast_weight: NonNegativeFloat = 0.1
+    area_weight: NonNegativeFloat = 5e-5
+    temperature: PositiveFloat = 0.07
+    pairs: int = Field(default=16, ge=0)
+    negatives: Literal["others", "all"] = "others"
+    guide: Literal["own", "encoder"] = "own"
+    guide_encoder: str = "swin_tiny_patch4_window7_224"
+    guide_pretrained: str = "none"
+
+    @model_validator(mode="after")
+    def _a_weight_for_each_stage(self) -> Self:
+        if not len(self.taps) == len(self.stage_weights) == len(self.fusion):
+            told = f"taps {self.taps}, stage_weights {self.stage_weights}, fusion {self.fusion}"
+            raise ValueError(f"{told}: give each stage a weight in both")
+        if not self.stage_weights[-1] or not any(self.fusion):
+            raise ValueError("the last of stage_weights and one of fusion must be above 0: tags and answer need them")
+        return self
+
+    def backbone(self) -> partial[Encoder]:
+        """What builds the encoder."""
+        pretrained = pretrained_from(self.pretrained)
+        return partial(Encoder, self.encoder, self.taps, self.output_stride, pretrained=pretrained)
+
+    def guiding(self) -> partial[FrozenGuide]:
+        """What builds the encoder that never learns."""
+        return partial(FrozenGuide, self.guide_encoder, self.width, pretrained_from(self.guide_pretrained))
+
+    def network(
+        self, prototypes: Callable[[], Tensor], contrast: partial[PrototypeContrast], more: Terms | None = None
+    ) -> partial[PrototypeNet]:
+        """What builds the network.
+
+        Args:
+            prototypes: makes them.
+            contrast: makes the loss of the mask refiner.
+            more: further loss terms by name, each with its weight; those without one are left out.
+        """
+        guide = self.guiding() if self.guide == "encoder" else None
+        refiner = partial(MaskRefiner, contrast, guide, self.pairs, self.negatives)
+        terms: Terms = {"contrast": (self.contrast_weight, refiner), **(more or {})}
+        terms["area"] = (self.area_weight, partial(Area))
+        return partial(
+            PrototypeNet,
+            encoder=self.backbone(),
+            prototypes=prototypes,
+            pool=partial(GAP) if self.pool == "gap" else partial(HighestMean, self.share),
+            loss=partial(SoftMargin),
+            stage_weights=self.stage_weights,
+            fusion=partial(Fusion, self.fusion, self.merge, self.gate),
+            terms={name: term for name, term in terms.items() if term[0]},
+            warmup=self.warmup,
+            projection=self.projection,
+            scale=self.scale,
+        )
