@@ -71,7 +71,7 @@ class MaskTransformer(nn.Module):
         """Scores of all classes at each patch."""
         count, size = features[0, 0].numel(), features.shape[2:]
         patches = self.project(features.flatten(2).transpose(1, 2))
-        tokens = self.norm(self.blocks(torch.cat([patches, self.embeddings.expand(len(patches), -1, -1)], 1)))
+        tokens = self.norm(self.blocks(torch.cat([patches, self.embeddings.expand(patches.shape[0], -1, -1)], 1)))
         patches, classes = self.patch_side(tokens[:, :count]), self.class_side(tokens[:, count:])
         with torch.autocast(features.device.type, enabled=False):
             cosines = F.normalize(patches.float(), dim=2) @ F.normalize(classes.float(), dim=2).transpose(1, 2)
