@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 import eosin  # noqa: F401  (before timm, which imports torchvision)
 from eosin.core.values import Batch, Clock
-from eosin.methods.pdseg import Distilled, Teacher
+from eosin.methods.pdseg import Distilled, Lesson, Teacher
 from eosin.parts.backbones.distilled import DistilledViT
 from eosin.parts.losses.patch_distillation import PatchDistillation
 from eosin.parts.losses.soft_margin import SoftMargin
@@ -55,6 +55,7 @@ def networks(encoder: str, teacher: str, side: int) -> Distilled:
         decoder=partial(MaskTransformer, dropout=0.0),
         pool=partial(NGWP),
         loss=partial(SoftMargin),
+        lesson=partial(Lesson, "patch", PatchDistillation, 1.0, 1),
         teacher=partial(Teacher, teacher, "none", width=256),
     )
     return held(learner.train())

@@ -15,8 +15,9 @@ from eosin.core.errors import WrongUse
 from eosin.core.values import Batch, Clock, FitSpec
 from eosin.engine.optim import factor, optimizer
 from eosin.methods.discover import methods
-from eosin.methods.pdseg import Distilled, Linear, PdSeg, Teacher
+from eosin.methods.pdseg import Distilled, Lesson, Linear, PdSeg, Teacher
 from eosin.parts.backbones.distilled import DistilledViT
+from eosin.parts.losses.patch_distillation import PatchDistillation
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.mask_transformer import MaskTransformer
 from eosin.parts.pooling.gap import GAP
@@ -220,17 +221,17 @@ def test_the_defaults_are_those_of_the_paper() -> None:
         learner = build()
     assert isinstance(learner.decoder, MaskTransformer) and len(learner.decoder.blocks) == 2
     assert isinstance(learner.teacher, Teacher) and learner.teacher.encoder.strides == [16]
-    assert (learner.begin, learner.held, learner.weight) == (1, False, 1)
-    assert (learner.patch_loss.alpha, learner.patch_loss.gate) == (0.5, False)
+    assert (learner.lesson.begin, learner.held, learner.lesson.weight) == (1, False, 1)
+    assert (learner.lesson.patch_loss.alpha, learner.lesson.patch_loss.gate) == (0.5, False)
     assert isinstance(learner.normalise, nn.Identity)
     assert not isinstance(built(colours="imagenet").normalise, nn.Identity)
 
 
 def test_the_stride_of_the_teacher_is_that_of_the_patches() -> None:
     student = partial(DistilledViT, "vit_tiny_patch16_224", "patch", 2, 1)
-    learner = Distilled(
-        3, student, partial(Linear), partial(GAP), partial(SoftMargin), partial(Teacher, "resnet18", "none", width=8)
-    )
+    lesson = partial(Lesson, "patch", PatchDistillation, 1.0, 1)
+    teacher = partial(Teacher, "resnet18", "none", width=8)
+    learner = Distilled(3, student, partial(Linear), partial(GAP), partial(SoftMargin), lesson, teacher)
     assert learner.teacher is not None and learner.teacher.encoder.strides == [learner.student.stride] == [16]
 
 

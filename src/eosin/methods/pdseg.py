@@ -77,6 +77,37 @@ class Linear(nn.Module):
         return scores
 
 
+class Lesson:
+    """What distillation tokens learn, and from when on.
+
+    Args:
+        token: ``patch``: the teacher's maps; ``global_logits``: the probability of its pooled scores; ``global_label``:
+            the tags themselves, without a teacher; ``none``.
+        patch_loss: makes the loss of tokens of patches, ``(logits, teacher's maps, tags)`` to a scalar.
+        weight: of the loss.
+        begin: the epoch, counted from 0, from which on they learn.
+    """
+
+    def __init__(self, token: Token, patch_loss: Callable[[], PatchDistillation], weight: float, begin: int) -> None:
+        self.token = token
+        self.patch_loss = patch_loss()
+        self.weight, self.begin = weight, begin
+
+    def of_teacher(self, logits: Tensor, maps: Tensor, pooled: Tensor, tags: Tensor) -> Tensor:
+        """The loss against a teacher's maps and their pooled scores, neither of which learn by it.
+
+        Args:
+            logits: of the tokens, ``[B, K, h, w]`` or ``[B, K]``.
+            maps: of the teacher, ``[B, K, h, w]``.
+            pooled: their scores, ``[B, K]``.
+            tags: ``[B, K]``, by which the teacher's maps may be gated.
+        """
+        if self.token == "patch":
+            return self.patch_loss(logits, maps, tags)  # type: ignore[no-any-return]
+        with torch.autocast(logits.device.type, enabled=False):
+            return F.binary_cross_entropy_with_logits(logits.float(), pooled.detach().sigmoid())
+
+
 class Distilled(Learner):
     """A student that segments and a teacher of it, both trained on tags in one step (PDSeg).
 
@@ -89,13 +120,9 @@ class Distilled(Learner):
         decoder: makes what scores features, of ``(D, K)``: ``[B, D, h, w]`` to ``[B, K, h, w]``.
         pool: makes the pooling of scores and of the teacher's maps, ``[B, K, h, w]`` to ``[B, K]``.
         loss: makes the tag loss, ``(scores [B, K], tags [B, K])`` to a scalar.
+        lesson: makes what the tokens learn.
         teacher: makes the teacher, of ``(stride, K)``. None where nothing is learnt of one.
-        distilled: what the tokens learn: ``patch``: the teacher's maps, by ``patch_loss``; ``global_logits``: the
-            probability of its pooled scores; ``global_label``: the tags themselves, without a teacher; ``none``.
-        patch_loss: makes the loss of the tokens of patches, ``(logits, teacher's maps, tags)`` to a scalar.
-        weight: of what the tokens learn.
-        begin: the epoch, counted from 0, from which on they learn.
-        held: whether the teacher learns no more from then on, and answers as at test.
+        held: whether the teacher learns no more once the tokens do, and answers as at test.
         imagenet: whether colours are shifted and scaled as for ImageNet.
         scale: images are resized by this factor before both networks.
     """
@@ -107,11 +134,8 @@ class Distilled(Learner):
         decoder: Callable[..., nn.Module],
         pool: Callable[[], nn.Module],
         loss: Callable[[], nn.Module],
-        teacher: Callable[..., Teacher] | None,
-        distilled: Token = "patch",
-        patch_loss: Callable[[], PatchDistillation] = PatchDistillation,
-        weight: float = 1.0,
-        begin: int = 1,
+        lesson: Callable[[], Lesson],
+        teacher: Callable[..., Teacher] | None = None,
         held: bool = False,
         imagenet: bool = False,
         scale: float = 1.0,
@@ -120,13 +144,12 @@ class Distilled(Learner):
         self.normalise: nn.Module = Normalise() if imagenet else nn.Identity()
         self.student = student()
         self.decoder = decoder(self.student.width, classes)
-        self.head = None if distilled == "none" else nn.Linear(self.student.width, classes)
+        self.lesson = lesson()
+        self.head = None if self.lesson.token == "none" else nn.Linear(self.student.width, classes)
         self.teacher = None if teacher is None else teacher(stride=self.student.stride, classes=classes)
         self.pool = pool()
         self.loss = loss()
-        self.patch_loss = patch_loss()
-        self.distilled = distilled
-        self.weight, self.begin, self.held = weight, begin, held
+        self.held = held
         self.scale = scale
 
     def prepared(self, image: Tensor) -> Tensor:
@@ -149,15 +172,18 @@ class Distilled(Learner):
         prepared = self.prepared(batch.image)
         scores, logits = self.seen(prepared)
         terms = {"tags": self.loss(self.pool(scores), batch.tags)}
-        late = clock.epoch >= self.begin
-        maps = pooled = None
-        if self.teacher is not None:
-            maps = self.taught(prepared, self.held and late)
-            pooled = self.pool(maps)
-            if not (self.held and late):
-                terms["teacher"] = self.loss(pooled, batch.tags)
+        late = clock.epoch >= self.lesson.begin
+        if self.teacher is None:
+            if logits is not None and late:
+                terms["tokens"] = self.lesson.weight * self.loss(logits, batch.tags)
+            return terms
+        held = self.held and late
+        maps = self.taught(prepared, held)
+        pooled = self.pool(maps)
+        if not held:
+            terms["teacher"] = self.loss(pooled, batch.tags)
         if logits is not None and late:
-            terms["tokens"] = self.weight * self.learnt(logits, maps, pooled, batch.tags)
+            terms["tokens"] = self.lesson.weight * self.lesson.of_teacher(logits, maps, pooled, batch.tags)
         return terms
 
     def taught(self, prepared: Tensor, held: bool) -> Tensor:
@@ -167,16 +193,6 @@ class Distilled(Learner):
             return self.teacher(prepared).float()  # type: ignore[no-any-return]
         with torch.no_grad():
             return self.teacher.eval()(prepared).float()  # type: ignore[no-any-return]
-
-    def learnt(self, logits: Tensor, maps: Tensor | None, pooled: Tensor | None, tags: Tensor) -> Tensor:
-        """The loss of the tokens."""
-        if self.distilled == "global_label":
-            return self.loss(logits, tags)  # type: ignore[no-any-return]
-        assert maps is not None and pooled is not None
-        if self.distilled == "patch":
-            return self.patch_loss(logits, maps, tags)  # type: ignore[no-any-return]
-        with torch.autocast(logits.device.type, enabled=False):
-            return F.binary_cross_entropy_with_logits(logits, pooled.detach().sigmoid())
 
     def predict(self, image: Tensor) -> Tensor:
         """Class probabilities: the scores, resized bilinearly to the image, after a softmax over classes."""
@@ -192,7 +208,7 @@ class Distilled(Learner):
         """The student's scores, and where the tokens are those of patches, what they say and what the teacher says."""
         prepared = self.prepared(image)
         scores, logits = self.seen(prepared)
-        if self.distilled != "patch" or self.teacher is None or logits is None:
+        if self.lesson.token != "patch" or self.teacher is None or logits is None:
             return {"scores": scores}
         return {"scores": scores, "tokens": logits.sigmoid(), "teacher": self.teacher(prepared).float().softmax(1)}
 
@@ -284,11 +300,14 @@ class PdSeg(Method):
             decoder=self.scoring(),
             pool=self.pooling(),
             loss=partial(SoftMargin),
+            lesson=partial(
+                Lesson,
+                self.token,
+                partial(PatchDistillation, self.alpha, self.gate),
+                self.distil_weight,
+                self.distil_begin,
+            ),
             teacher=self.teaching(),
-            distilled=self.token,
-            patch_loss=partial(PatchDistillation, self.alpha, self.gate),
-            weight=self.distil_weight,
-            begin=self.distil_begin,
             held=self.teacher == "frozen",
             imagenet=self.colours == "imagenet",
             scale=self.scale,
@@ -299,9 +318,7 @@ class PdSeg(Method):
         """What makes the decoder, of channels and classes."""
         if self.decoder == "linear":
             return partial(Linear)
-        return partial(
-            MaskTransformer, depth=self.decoder_depth, dropout=self.decoder_dropout, norm=self.decoder_norm
-        )
+        return partial(MaskTransformer, depth=self.decoder_depth, dropout=self.decoder_dropout, norm=self.decoder_norm)
 
     def pooling(self) -> Callable[[], nn.Module]:
         """What makes the pooling, of the student and of the teacher."""

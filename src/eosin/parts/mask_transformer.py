@@ -26,9 +26,9 @@ class MaskTransformer(nn.Module):
         classes: K.
         depth: blocks.
         dropout: in the blocks.
-        norm: ``layer``: the K cosines of each patch pass a layer norm, as PDSeg's code has it, so that untrained scores
-            have mean 0 and variance 1 and the highest of four classes has a probability of at most 0.77; ``scale``: they
-            are multiplied by one learnt number. Of two classes a layer norm leaves the sign of their difference alone.
+        norm: ``layer``: the K cosines of each patch pass a layer norm, as PDSeg's code has it. Untrained scores then
+            have mean 0 and variance 1, and the highest of four classes has a probability of at most 0.77. Of two
+            classes it leaves the sign of their difference alone. ``scale``: they are multiplied by one learnt number.
 
     Shapes:
         ``[B, D, h, w]`` to scores float32 ``[B, K, h, w]``.

@@ -15,8 +15,8 @@ class NGWP(nn.Module):
 
     ``sum_p m_p x_p / (1 + sum_p m_p) + (1 - mean_p m_p)^3 log(0.01 + mean_p m_p)``.
 
-    The first part is the mean of a map where it wins, whatever the size of that place; the second is a price for winning
-    nowhere. Gradients flow through ``m``, too.
+    The first part is the mean of a map where it wins, whatever the size of that place; the second is a price for
+    winning nowhere. Gradients flow through ``m``, too.
 
     Args:
         focal: whether there is a penalty.
