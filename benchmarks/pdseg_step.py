@@ -56,7 +56,7 @@ def networks(encoder: str, teacher: str, side: int) -> Distilled:
         pool=partial(NGWP),
         loss=partial(SoftMargin),
         lesson=partial(Lesson, "patch", PatchDistillation, 1.0, 1),
-        teacher=partial(Teacher, teacher, "none", width=256),
+        teacher=partial(Teacher, teacher, 4, "none", width=256),
     )
     return held(learner.train())
 

@@ -230,9 +230,11 @@ def test_the_defaults_are_those_of_the_paper() -> None:
 def test_the_stride_of_the_teacher_is_that_of_the_patches() -> None:
     student = partial(DistilledViT, "vit_tiny_patch16_224", "patch", 2, 1)
     lesson = partial(Lesson, "patch", PatchDistillation, 1.0, 1)
-    teacher = partial(Teacher, "resnet18", "none", width=8)
+    teacher = partial(Teacher, "resnet18", 3, "none", width=8)
     learner = Distilled(3, student, partial(Linear), partial(GAP), partial(SoftMargin), lesson, teacher)
     assert learner.teacher is not None and learner.teacher.encoder.strides == [learner.student.stride] == [16]
+    with pytest.raises(WrongUse, match="teacher_tap = 2: resnet18 has stride 8 there"):
+        built(teacher_tap=2)
 
 
 def test_images_are_resized_for_both_networks() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eosin.core.artifact import Trained
+from eosin.core.errors import WrongUse
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
@@ -24,7 +25,6 @@ from eosin.parts.mask_transformer import MaskTransformer
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.ngwp import NGWP
 
-TAP = 4  # of a ResNet: its last stage
 Token = Literal["none", "global_label", "global_logits", "patch"]
 TOKENS: dict[Token, Tokens] = {"none": "none", "global_label": "global", "global_logits": "global", "patch": "patch"}
 
@@ -34,6 +34,7 @@ class Teacher(nn.Module):
 
     Args:
         encoder: its name.
+        tap: the level of it that the convolutions stand behind; 4 is its last stage.
         pretrained: ``none``, ``imagenet`` or weights on disk.
         stride: of its maps, 8, 16 or 32.
         classes: K.
@@ -41,13 +42,21 @@ class Teacher(nn.Module):
 
     Shapes:
         ``[B, 3, H, W]`` to class maps ``[B, K, H / stride, W / stride]``, rounded up.
+
+    Raises:
+        WrongUse: if it is no plain ResNet, or that level of it is finer.
     """
 
     def __init__(
-        self, encoder: str, pretrained: str | WeightFile, stride: Literal[8, 16, 32], classes: int, width: int
+        self, encoder: str, tap: int, pretrained: str | WeightFile, stride: Literal[8, 16, 32], classes: int, width: int
     ) -> None:
         super().__init__()
-        self.encoder = Undilated(encoder, (TAP,), stride, pretrained=pretrained)
+        self.encoder = Undilated(encoder, (tap,), stride, pretrained=pretrained)
+        if self.encoder.strides != [stride]:
+            raise WrongUse(
+                f"teacher_tap = {tap}: {encoder} has stride {self.encoder.strides[0]} there, the student patches of "
+                f"{stride} px; tap later, or take a ViT of smaller patches"
+            )
         layers: list[nn.Module] = []
         for channels in (self.encoder.channels[-1], width):
             layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU()]
@@ -266,6 +275,7 @@ class PdSeg(Method):
     background: bool = False
     teacher: Literal["joint", "frozen"] = "joint"
     teacher_encoder: str = "resnet101"
+    teacher_tap: int = Field(default=4, ge=0)
     teacher_pretrained: str = "none"
     teacher_width: int = Field(default=256, ge=1)
     distil_begin: int = Field(default=1, ge=0)
@@ -329,4 +339,4 @@ class PdSeg(Method):
         if self.token in ("none", "global_label"):
             return None
         pretrained = pretrained_from(self.teacher_pretrained)
-        return partial(Teacher, self.teacher_encoder, pretrained, width=self.teacher_width)
+        return partial(Teacher, self.teacher_encoder, self.teacher_tap, pretrained, width=self.teacher_width)

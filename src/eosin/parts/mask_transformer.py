@@ -75,8 +75,8 @@ class MaskTransformer(nn.Module):
         patches, classes = self.patch_side(tokens[:, :count]), self.class_side(tokens[:, count:])
         with torch.autocast(features.device.type, enabled=False):
             cosines = F.normalize(patches.float(), dim=2) @ F.normalize(classes.float(), dim=2).transpose(1, 2)
-            scores: Tensor = self.scored(cosines)
-            return scores.transpose(1, 2).unflatten(2, size)
+            scores: Tensor = self.scored(cosines).transpose(1, 2).unflatten(2, size)
+            return scores
 
 
 class Scale(nn.Module):

@@ -45,5 +45,6 @@ class KnowledgeAttention(nn.Module):
         """Features of pixels that have seen the tokens."""
         pixels = features.flatten(2).transpose(1, 2)
         tokens = self.project(self.knowledge).expand(pixels.shape[0], -1, -1)
-        seen: Tensor = self.norm(self.blocks(torch.cat([pixels, tokens], 1)))
-        return seen[:, : pixels.shape[1]].transpose(1, 2).unflatten(2, features.shape[2:])
+        seen = self.norm(self.blocks(torch.cat([pixels, tokens], 1)))[:, : pixels.shape[1]]
+        back: Tensor = seen.transpose(1, 2).unflatten(2, features.shape[2:])
+        return back

@@ -59,14 +59,15 @@ class DistilledViT(nn.Module):
         super().__init__()
         made = whole_vit(name, side, depth, drop_path)
         fill(made, name, pretrained)
-        self.net: Any = made.net
+        net: Any = made.net
         self.width, self.stride = made.channels[0], made.strides[0]
         self.side = side
         self.kind = tokens
         if stem == "conv":
             if pretrained != "none":
                 raise WrongUse("stem = 'conv' has no pretrained weights: set pretrained to 'none', or stem to 'patch'")
-            self.net.patch_embed.proj = nn.Sequential(*_stem(self.stride, self.width))
+            net.patch_embed.proj = nn.Sequential(*_stem(self.stride, self.width))
+        self.net = net
         if tokens != "none":
             shape = (side, side, self.width) if tokens == "patch" else (self.width,)
             self.tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
