@@ -216,7 +216,7 @@ class Tpro(SecondStage, Method):
     ingredients: ClassVar[tuple[Ingredient, ...]] = (
         Ingredient("class vectors brought to stages", "classifier", {"projection": "linear"}, ("labels", "heads.")),
         Ingredient("knowledge tokens", "classifier", {"knowledge": False}, ("knowledge.",)),
-        Ingredient("maps of several stages", "pseudo", {"fusion": (0.0, 0.0, 1.0)}),
+        Ingredient("maps of several stages", "classifier", {"fusion": (0.0, 0.0, 1.0)}),
         Ingredient("merged overlaps", "pseudo", {"merge": False}),
     )
 
