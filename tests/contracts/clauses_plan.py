@@ -163,7 +163,7 @@ def _others(value: Any, annotation: Any) -> Iterator[Any]:
     elif isinstance(value, float):
         yield from (value * factor + shift for factor, shift in ((0.83, 0.0), (1.17, 0.0), (1.0, 0.17), (1.0, 1.7)))
     elif isinstance(value, str):
-        yield from ("imagenet", f"{value}x")
+        yield from ("imagenet", f"{value}x", __file__)  # the last for options that name a file
     elif isinstance(value, tuple | list):
         for i, inner in enumerate(value):
             yield from ([*value[:i], other, *value[i + 1 :]] for other in _others(inner, type(inner)))

@@ -77,3 +77,21 @@ def signed_product(fused_map, rows):
     """The mean of ``r(P') r(F)`` less that of ``r(-P') r(-F)``."""
     pairs = list(zip(_pixels(fused_map), _pixels(rows), strict=True))
     return sum(max(p, 0) * max(f, 0) - max(-p, 0) * max(-f, 0) for p, f in pairs) / len(pairs)
+
+
+def ngwp(maps, focal, background):
+    """Scores of all classes of one image ``[k][y][x]``: each map's mean where it wins, and a price for nowhere."""
+    flat = [_pixels(rows) for rows in maps]
+    count = len(flat[0])
+    claims = [[] for _ in flat]
+    for p in range(count):
+        powers = [math.exp(values[p]) for values in flat]
+        total = sum(powers) + (math.e if background else 0.0)
+        for claim, power in zip(claims, powers, strict=True):
+            claim.append(power / total)
+    scores = []
+    for values, claim in zip(flat, claims, strict=True):
+        score = sum(m * x for m, x in zip(claim, values, strict=True)) / (1 + sum(claim))
+        share = sum(claim) / count
+        scores.append(score + ((1 - share) ** 3 * math.log(0.01 + share) if focal else 0.0))
+    return scores

@@ -60,6 +60,22 @@ def pretrained_from(source: str) -> str | WeightFile:
     return file
 
 
+def fill(made: Cut, name: str, pretrained: str | WeightFile) -> None:
+    """Load the weights that a network by its name begins with: ``none``, ``imagenet`` or a file.
+
+    Raises:
+        WrongUse: for anything else.
+        EosinError: if they cannot be had or do not match.
+    """
+    if isinstance(pretrained, WeightFile):
+        pretrained.fill(made.body, made.whole, made.renamed)
+    elif pretrained == "imagenet":
+        fetched = made.renamed(imagenet_weights(name))
+        load_weights(made.body, fetched, f"ImageNet weights of {name}", made.whole)
+    elif pretrained != "none":
+        raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or a WeightFile")
+
+
 class Encoder(nn.Module):
     """A network cut at ``taps``: any that timm can cut, ``mit_b0`` to ``mit_b5``, ``resnet38``, ``vgg16_blocks``.
 
@@ -107,12 +123,7 @@ class Encoder(nn.Module):
         self.channels: list[int] = [made.channels[at] for at in self._shown]
         self.strides: list[int] = [made.strides[at] for at in self._shown]
         self._multiple, self._least, self._channels_last = made.multiple, made.least, made.last
-        if isinstance(pretrained, WeightFile):
-            pretrained.fill(made.body, made.whole, made.renamed)
-        elif pretrained == "imagenet":
-            load_weights(made.body, made.renamed(imagenet_weights(name)), f"ImageNet weights of {name}", made.whole)
-        elif pretrained != "none":
-            raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or a WeightFile")
+        fill(made, name, pretrained)
         if not stem_pool:
             if not isinstance(getattr(self.net, "maxpool", None), nn.MaxPool2d):
                 raise WrongUse(f"encoder {name!r} has no max-pool after its stem; leave stem_pool true")

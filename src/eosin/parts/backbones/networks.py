@@ -183,7 +183,7 @@ def _vgg(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
     return replace(found, strides=[min(s, output_stride) for s in found.strides])
 
 
-def _named(build: Callable[[], nn.Module]) -> nn.Module:
+def _named(build: Callable[[], nn.Module]) -> Any:
     """A network of which only names and shapes are wanted."""
     with torch.device("meta"):
         return build()
@@ -205,21 +205,48 @@ def _vit(name: str, taps: tuple[int, ...]) -> Cut:
     """ViT and DeiT at any size: positions are resized to the image's grid; level ``i`` is the output of block ``i``."""
     found = _timm(name, taps, {"dynamic_img_size": True})
     model: Any = found.body
+    return replace(found, multiple=model.patch_embed.patch_size[0], renamed=partial(_regridded, model))
+
+
+def whole_vit(name: str, side: int, depth: int = 0, drop_path: float = 0.0) -> Cut:
+    """A ViT or DeiT of timm up to its last norm, whose parts (patches, positions, blocks) are for others to call.
+
+    Args:
+        name: timm's.
+        side: of the grid of patches that positions are kept for.
+        depth: how many of its blocks; 0 takes all.
+        drop_path: the rate at which the last block is skipped in training, that of earlier ones rising to it.
+
+    Raises:
+        WrongUse: for a network that is no ViT, has other tokens than one for the class, or no positions.
+    """
+    if not timm.is_model(name):
+        raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, timm.list_models('*vit*'))}")
+    if not is_model_in_modules(name, ("vision_transformer", "deit")):
+        raise WrongUse(f"encoder {name!r} is no ViT; take one, e.g. vit_small_patch16_384")
+    patch = _named(partial(timm.create_model, name)).patch_embed.patch_size[0]
+    settings: dict[str, Any] = {"depth": depth} if depth else {}
+    model: Any = timm.create_model(
+        name, num_classes=0, img_size=side * patch, dynamic_img_size=True, drop_path_rate=drop_path, **settings
+    )
+    if model.num_prefix_tokens != 1 or model.pos_embed is None:
+        raise WrongUse(f"encoder {name!r} has not one class token and learnt positions; take vit_small_patch16_384")
+    whole = partial(_named, partial(timm.create_model, name))
+    return Cut(model, model, whole, [model.embed_dim], [patch], patch, renamed=partial(_regridded, model))
+
+
+def _regridded(model: Any, weights: Named) -> Named:
+    """Positions of another grid are resized bicubically, as timm does for its own files."""
     grid = model.patch_embed.grid_size
-
-    def renamed(weights: Named) -> Named:
-        """Positions of another grid are resized bicubically, as timm does for its own files."""
-        positions, own = weights.get("pos_embed"), model.pos_embed
-        if positions is None or own is None or positions.ndim != 3 or positions.shape == own.shape:
-            return weights
-        extra = own.shape[1] - math.prod(grid)
-        side = math.isqrt(max(0, positions.shape[1] - extra))
-        if side < 1 or side**2 != positions.shape[1] - extra:
-            return weights
-        log.info("positions of a grid of %d x %d are resized to %d x %d", side, side, *grid)
-        return {**weights, "pos_embed": resample_abs_pos_embed(positions, list(grid), num_prefix_tokens=extra)}
-
-    return replace(found, multiple=model.patch_embed.patch_size[0], renamed=renamed)
+    positions, own = weights.get("pos_embed"), model.pos_embed
+    if positions is None or own is None or positions.ndim != 3 or positions.shape == own.shape:
+        return weights
+    extra = own.shape[1] - math.prod(grid)
+    side = math.isqrt(max(0, positions.shape[1] - extra))
+    if side < 1 or side**2 != positions.shape[1] - extra:
+        return weights
+    log.info("positions of a grid of %d x %d are resized to %d x %d", side, side, *grid)
+    return {**weights, "pos_embed": resample_abs_pos_embed(positions, list(grid), num_prefix_tokens=extra)}
 
 
 def _swin(name: str, taps: tuple[int, ...]) -> Cut:
