@@ -161,7 +161,7 @@ def test_the_command_line_page_tells_every_verb_and_option() -> None:
         told = rows(section(page, f"eosin {name}"))
         wanted = options(command) | {p.name.upper() for p in command.params if not p.opts[0].startswith("-")}
         wanted = {"FORMAT" if argument == "FORM" else argument for argument in wanted}  # what the help calls it
-        files = {cell for cell in told if re.fullmatch(r"\w+(\.\w+)+", cell)}
+        files = {cell for cell in told if re.fullmatch(r"[\w-]+(\.\w+)+", cell)}
         assert {cell.removesuffix("...") for cell in set(told) - files} == wanted, name
         for parameter in command.params:
             default = parameter.default
