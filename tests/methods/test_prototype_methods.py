@@ -27,6 +27,7 @@ from eosin.parts.prototypes.maps import averaged, weighted
 from eosin.parts.prototypes.network import PrototypeNet
 from eosin.parts.prototypes.refiner import MaskRefiner
 from eosin.parts.prototypes.terms import Apart
+from eosin.verbs.train import resolve
 from methods.fake_lab import FakeLab
 
 FOUR = Classes(tissues=tuple(Tissue(name=n, colour=(i, i, i)) for i, n in enumerate(("TUM", "STR", "LYM", "NEC"))))
@@ -193,6 +194,16 @@ class TestPbip:
         assert [call.name for call in lab.calls] == ["segmenter"]
         learner = built(lab)
         assert learner.learnt and not learner.terms["contrast"].contrast.joined
+
+    @pytest.mark.parametrize("options", [{}, GUIDED, {"prototypes": "learnt"}, {**GUIDED, "prototypes": "learnt"}])
+    def test_it_says_what_it_trains(self, options: dict[str, Any]) -> None:
+        method = Pbip(**SMALL, **options)
+        assert method.rounds_of() == dict.fromkeys(planned(method).names("fit"), 1)
+
+    def test_a_resolved_recipe_has_settings_of_what_is_trained_alone(self) -> None:
+        own, _ = resolve("pbip-phantom")
+        guided, _ = resolve("pbip-bcss")
+        assert set(own.fit) == {"classifier", "segmenter"} and set(guided.fit) == {"segmenter"}
 
     @pytest.mark.parametrize("options", [{"per_class": 0}, {"prototypes": "drawn"}, {"contrast": "none"}])
     def test_options_out_of_range_are_refused(self, options: dict[str, Any]) -> None:
