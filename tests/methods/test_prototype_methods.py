@@ -14,6 +14,7 @@ from eosin.core.artifact import Vectors
 from eosin.core.classes import Classes, Tissue
 from eosin.core.fingerprint import digest
 from eosin.core.values import Batch, Clock
+from eosin.engine.optim import factor
 from eosin.engine.weights import without_weights
 from eosin.methods.lpd import Lpd
 from eosin.methods.pbip import Pbip
@@ -111,6 +112,11 @@ class TestLpd:
         image = torch.rand(2, 3, 64, 64)
         found = [set(learner(Batch(image, TAGS), Clock(step, 1, 18744, 8))) for step in (2990, 3000)]
         assert found == [{"tags"}, {"tags", "contrast", "diversity", "area"}]
+
+    def test_the_rates_of_the_papers_recipe_fall_linearly(self) -> None:
+        spec = resolve("lpd-bcss")[0].fit_spec("segmenter")
+        rates = [spec.lr * factor(spec, step, 18744) for step in (0, 9372, 18744)]
+        assert rates == pytest.approx([5e-5, 2.5e-5, 0])
 
     @pytest.mark.parametrize("options", [{}, GUIDED, {"gate": "predicted", "merge": "mean"}, {"per_class": 1}])
     def test_it_can_be_trained_and_asked(self, options: dict[str, Any]) -> None:
