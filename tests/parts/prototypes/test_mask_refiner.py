@@ -95,7 +95,6 @@ class TestByOwnFeatures:
         found.backward()
         assert found.item() == 0 and not given.last.maps.grad.any()
 
-
     def test_a_map_that_is_the_same_everywhere_has_no_say_and_spoils_no_gradient(self) -> None:
         given = seen()
         with torch.no_grad():
