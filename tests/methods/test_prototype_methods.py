@@ -14,6 +14,7 @@ from eosin.core.artifact import Vectors
 from eosin.core.classes import Classes, Tissue
 from eosin.core.fingerprint import digest
 from eosin.core.values import Batch, Clock
+from eosin.engine.optim import factor
 from eosin.engine.weights import without_weights
 from eosin.methods.lpd import Lpd
 from eosin.methods.pbip import Pbip
@@ -27,6 +28,7 @@ from eosin.parts.prototypes.maps import averaged, weighted
 from eosin.parts.prototypes.network import PrototypeNet
 from eosin.parts.prototypes.refiner import MaskRefiner
 from eosin.parts.prototypes.terms import Apart
+from eosin.verbs.train import resolve
 from methods.fake_lab import FakeLab
 
 FOUR = Classes(tissues=tuple(Tissue(name=n, colour=(i, i, i)) for i, n in enumerate(("TUM", "STR", "LYM", "NEC"))))
@@ -111,6 +113,11 @@ class TestLpd:
         found = [set(learner(Batch(image, TAGS), Clock(step, 1, 18744, 8))) for step in (2990, 3000)]
         assert found == [{"tags"}, {"tags", "contrast", "diversity", "area"}]
 
+    def test_the_rates_of_the_papers_recipe_fall_linearly(self) -> None:
+        spec = resolve("lpd-bcss")[0].fit_spec("segmenter")
+        rates = [spec.lr * factor(spec, step, 18744) for step in (0, 9372, 18744)]
+        assert rates == pytest.approx([5e-5, 2.5e-5, 0])
+
     @pytest.mark.parametrize("options", [{}, GUIDED, {"gate": "predicted", "merge": "mean"}, {"per_class": 1}])
     def test_it_can_be_trained_and_asked(self, options: dict[str, Any]) -> None:
         learner = built(planned(Lpd(**{**SMALL, **options})))
@@ -193,6 +200,16 @@ class TestPbip:
         assert [call.name for call in lab.calls] == ["segmenter"]
         learner = built(lab)
         assert learner.learnt and not learner.terms["contrast"].contrast.joined
+
+    @pytest.mark.parametrize("options", [{}, GUIDED, {"prototypes": "learnt"}, {**GUIDED, "prototypes": "learnt"}])
+    def test_it_says_what_it_trains(self, options: dict[str, Any]) -> None:
+        method = Pbip(**SMALL, **options)
+        assert method.rounds_of() == dict.fromkeys(planned(method).names("fit"), 1)
+
+    def test_a_resolved_recipe_has_settings_of_what_is_trained_alone(self) -> None:
+        own, _ = resolve("pbip-phantom")
+        guided, _ = resolve("pbip-bcss")
+        assert set(own.fit) == {"classifier", "segmenter"} and set(guided.fit) == {"segmenter"}
 
     @pytest.mark.parametrize("options", [{"per_class": 0}, {"prototypes": "drawn"}, {"contrast": "none"}])
     def test_options_out_of_range_are_refused(self, options: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -54,6 +55,11 @@ class Pbip(Prototypical, Method):
     per_class: int = Field(default=3, ge=1)
     prototypes: Literal["k-means", "learnt"] = "k-means"
     contrast: Literal["joined", "each"] = "joined"
+
+    def rounds_of(self) -> Mapping[str, int]:
+        """How often each step is trained with these options; the classifier only where it describes the images."""
+        described = self.prototypes == "k-means" and self.guide == "own"
+        return {"classifier": 1, "segmenter": 1} if described else {"segmenter": 1}
 
     def plan(self, lab: Lab) -> Trained:
         """Vectors of images, their clusters, and one network."""

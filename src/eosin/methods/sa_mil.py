@@ -41,6 +41,8 @@ class SaMil(Bags, Method):
     ingredients: ClassVar[tuple[Ingredient, ...]] = (
         Ingredient("criss-cross attention", "network", {"attention": "none"}, ("net.encoder.net.attention",)),
         Ingredient("generalised mean", "network", {"bag_loss": "dice"}),
+        Ingredient("finest side", "network", {"taps": (1, 2), "fusion": (0.4, 0.6)}, ("net.heads.0.",)),
+        Ingredient("middle side", "network", {"taps": (0, 2), "fusion": (0.4, 0.6)}, ("net.heads.1.",)),
         Ingredient(
             "coarsest side",
             "network",

@@ -64,6 +64,19 @@ def test_kernels_of_a_file_are_loaded(name: str, tmp_path: Path) -> None:
         assert all(torch.equal(k, given.features[at].weight) for k, at in zip(kernels, places, strict=True))
 
 
+@pytest.mark.parametrize("taps", [(0,), (0, 1), (1, 2)])
+def test_kernels_of_a_file_are_loaded_where_later_blocks_are_not_built(taps: tuple[int, ...], tmp_path: Path) -> None:
+    convs = [m for m in Encoder("vgg16_blocks", (2,)).modules() if isinstance(m, torch.nn.Conv2d)]
+    places = (0, 2, 5, 7, 10, 12, 14)
+    stored = {f"features.{at}.weight": conv.weight for at, conv in zip(places, convs, strict=True)}
+    stored |= {f"features.{at}.bias": conv.bias for at, conv in zip(places, convs, strict=True)}
+    torch.save({**stored, "features.17.weight": torch.zeros(512, 256, 3, 3)}, tmp_path / "file.pth")
+    net = Encoder("vgg16_blocks", taps, pretrained=pretrained_from(str(tmp_path / "file.pth")))
+    kernels = [m.weight for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(kernels) == (2, 4, 7)[taps[-1]]
+    assert all(torch.equal(kernel, conv.weight) for kernel, conv in zip(kernels, convs, strict=False))
+
+
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), tmp_path / "other.pth")
     with pytest.raises(EosinError, match="give the weights of this very network"):

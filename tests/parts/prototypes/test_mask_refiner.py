@@ -95,6 +95,17 @@ class TestByOwnFeatures:
         found.backward()
         assert found.item() == 0 and not given.last.maps.grad.any()
 
+    def test_a_map_that_is_the_same_everywhere_has_no_say_and_spoils_no_gradient(self) -> None:
+        given = seen()
+        with torch.no_grad():
+            given.last.maps[0] = given.last.maps[0, :, :, :1, :1]
+        pairs = slow.heeded(given.last.maps.mean((3, 4)).tolist(), TAGS.tolist())
+        found = refiner(pairs=0)(given)
+        assert found.item() == pytest.approx(looped(given, [pair for pair in pairs if pair[0] == 1]), rel=1e-5)
+        found.backward()
+        assert given.last.maps.grad.isfinite().all() and given.last.maps.grad[1, 0].any()
+        assert not given.last.maps.grad[0].any()
+
 
 class TestFewPairs:
     def test_all_are_drawn_with_the_same_chance_and_none_twice(self) -> None:

@@ -74,7 +74,8 @@ def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
     if name == "vgg16_blocks":
         trunk = VggBlocks(taps)
         whole = partial(_named, partial(timm.create_model, BORROWED[name]))
-        return Cut(*(trunk, trunk, whole, trunk.channels, trunk.strides), renamed=named_as_blocks, attend=trunk.attend)
+        renamed = partial(named_as_blocks, len(trunk.blocks))
+        return Cut(*(trunk, trunk, whole, trunk.channels, trunk.strides), renamed=renamed, attend=trunk.attend)
     if name in MITS:
         return _mit(name, taps, output_stride)
     if not timm.is_model(name):

@@ -70,14 +70,18 @@ def _norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width)
 
 
-def named_as_blocks(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def named_as_blocks(blocks: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The entries of a VGG-16 (``features.0.weight``) by the names of :class:`VggBlocks`; others keep theirs.
 
     A VGG-16 without batch norms gives the kernels; the norms then begin as new ones, which IKD-MIL does.
+
+    Args:
+        blocks: how many of its blocks were built.
+        weights: by the names of a VGG-16.
     """
     normed = "features.1.running_mean" in weights
     found, at = dict(weights), 0
-    for number, widths in enumerate(_WIDTHS):
+    for number, widths in enumerate(_WIDTHS[:blocks]):
         for layer, width in enumerate(widths):
             here = f"blocks.{number}.{layer}"
             if f"features.{at}.weight" not in weights:

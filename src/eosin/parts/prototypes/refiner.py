@@ -24,7 +24,8 @@ class Guide(Protocol):
 class MaskRefiner(nn.Module):
     """A map should show what its prototype stands for, and hide what prototypes of other classes do (PBIP, LPD).
 
-    Of each image the prototypes count whose tag is known to be present and that have a say in it (:func:`heeded`).
+    Of each image the prototypes count whose tag is known to be present and that have a say in it (:func:`heeded`), but
+    for maps that are the same everywhere, which show and hide nothing.
     With the map ``m`` of such a pair stretched to 0..1 and ``b = [m >= max m / 2]``, what is shown is ``b m`` of the
     image, and what is hidden ``(1 - b) (1 - m)`` of it.
 
@@ -51,10 +52,12 @@ class MaskRefiner(nn.Module):
         self.negatives = negatives
 
     def forward(self, seen: Seen) -> Tensor:
-        """The loss of a batch, by its last stage; 0 with a gradient (of zeros) where no tag is known to be present."""
+        """The loss of a batch, by its last stage; 0 with a gradient (of zeros) where no pair counts."""
         stage = seen.last
         with torch.autocast(stage.maps.device.type, enabled=False):
-            of, kind, which = self._drawn(heeded(stage.maps.detach().mean((3, 4)), seen.tags))
+            known = stage.maps.detach()
+            uneven = known.amax((3, 4)) > known.amin((3, 4))
+            of, kind, which = self._drawn(heeded(known.mean((3, 4)), seen.tags) & uneven)
             maps = stage.maps[of, kind, which]
             if self.guide is None:
                 bank, features = stage.here, stage.features.detach().to(maps)[of]
