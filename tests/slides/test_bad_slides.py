@@ -84,6 +84,14 @@ def test_a_bad_file_is_told_by_nobody_else(tmp_path: Path) -> None:
     assert (ended.stdout.strip(), ended.stderr) == ("True", "")
 
 
+def test_a_slide_of_which_only_the_beginning_is_there_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.svs"
+    path.write_bytes(b"II*\0\x10\0\0\0" + bytes(8) + b"\x05")  # ends within the number of its first page's fields
+    script = f"from pathlib import Path; from eosin.slides.open import open_slide; open_slide(Path({str(path)!r}))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "not a slide that OpenSlide knows, or cut short" in ended.stderr and "Warning" not in ended.stderr
+
+
 def test_a_damaged_tile_is_told_with_its_place(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.tif", tissue(300, 300), levels=1, compression="deflate")
     with tifffile.TiffFile(path) as file:

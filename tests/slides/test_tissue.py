@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,7 @@ def test_polygons_are_tissue_and_their_holes_are_not(tmp_path: Path) -> None:
         ([feature("Polygon", [[[1, 2], [3, "x"], [5, 6], [1, 2]]])], "feature 1: its polygon is damaged"),
         ([feature("Polygon", [])], "feature 1: its polygon is damaged"),
         ([feature("Polygon", 7)], "feature 1: its polygon is damaged"),
+        ([feature("Polygon", [[[math.nan, 1], [2, 2], [3, 1]]])], "feature 1: its polygon is damaged"),
         ([feature("Polygon", [square(900, 40, 1000, 360)])], "cover nothing of the slide of 600 x 800 pixels"),
     ],
 )

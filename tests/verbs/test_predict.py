@@ -63,6 +63,19 @@ def test_a_dry_run_shows_every_slide_and_writes_nothing(
     assert not out.exists()
 
 
+def test_a_dry_run_judges_what_is_finished_by_all_options(
+    model: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("predict", model, inputs / "b.tif", "--out", tmp_path / "out", "--json")
+    assert call(*asked, "--abstain", "0.5") == 0
+    capsys.readouterr()
+    for options, state in ((("--abstain", "0.5"), "finished"), ((), "open"), (("--min-area", "9"), "open")):
+        assert call(*asked, *options, "--dry-run") == 0
+        (plan,) = json.loads(capsys.readouterr().out)
+        assert plan["state"] == state
+    assert call(*asked, "--abstain", "3", "--dry-run") == 2
+
+
 def test_images_are_slides_where_their_pixel_size_is_said(model: Path, inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "sizes.csv").write_text("wsi,mpp\na.png,0.5\n")
     out = tmp_path / "out"

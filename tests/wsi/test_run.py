@@ -116,6 +116,16 @@ def test_what_is_finished_is_skipped_and_new_outlines_need_no_new_prediction(mod
     assert summary(out)["s"]["attempts"] == "6"
 
 
+def test_what_a_killed_process_left_half_written_is_cleared_away(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    left = [out / "s" / ".classes.tif.1.tmp", out / "s" / ".work" / ".work.json.1.tmp"]
+    left[1].parent.mkdir(parents=True)
+    for path in left:
+        path.touch()
+    assert states(predicted(Predictor.load(model), [slide_file(tmp_path / "s.tif")], out)) == ["done"]
+    assert not any(path.exists() for path in left)
+
+
 def test_a_mask_of_tissue_is_kept_and_taken_as_somebody_changed_it(model: Path, tmp_path: Path) -> None:
     predictor, out = Predictor.load(model), tmp_path / "out"
     source = slide_file(tmp_path / "s.tif")

@@ -91,6 +91,10 @@ def predict(  # noqa: PLR0913, PLR0917 - its options
         "mpp_csv": mpp_csv,
         "reader": reader.value,
         "tissue": tissue,
+        "abstain": abstain,
+        "palette": palette.value,
+        "min_area": min_area,
+        "simplify": simplify,
     }
     if dry_run:
         _survey(model, inputs, out, asked)
@@ -101,10 +105,6 @@ def predict(  # noqa: PLR0913, PLR0917 - its options
             inputs,
             out,
             **asked,
-            abstain=abstain,
-            palette=palette.value,
-            min_area=min_area,
-            simplify=simplify,
             engine=engine.value,
             address=address,
             progress=progress,

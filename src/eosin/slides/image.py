@@ -26,6 +26,8 @@ Pixels = NDArray[np.uint8]
 
 # Pillow warns at half of the size at which it refuses; only the refusal is of use here, and it is answered below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What it warns of in damaged TIFF files is told here as an error, in one line.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 _ORIENTATION = 0x0112
 # What Pillow's decoders raise on damaged files, as found by cutting and altering files of every format we read.

@@ -277,6 +277,7 @@ def _features(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _polygons(path: Path, number: int, feature: Any) -> Iterator[dict[str, Any]]:
     """The polygons of a feature; points and lines hold no area and are passed over."""
+    from shapely.errors import ShapelyError
     from shapely.geometry import shape
 
     given = feature.get("geometry") if isinstance(feature, dict) else None
@@ -288,7 +289,7 @@ def _polygons(path: Path, number: int, feature: Any) -> Iterator[dict[str, Any]]
         raise BadTissue(f"{path}: feature {number}: geometry {json.dumps(kind)}; only polygons are tissue")
     try:
         valid = 0 < shape(geometry).area < math.inf
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError, KeyError, IndexError, ShapelyError):
         valid = False
     if not valid:
         raise BadTissue(f"{path}: feature {number}: its polygon is damaged; export it again")

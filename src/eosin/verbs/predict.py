@@ -113,6 +113,10 @@ def survey_slides(  # noqa: PLR0913 - its options
     mpp_csv: Path | None = None,
     reader: Reader = "auto",
     tissue: Path | None = None,
+    abstain: float | None = None,
+    palette: Palette = "model",
+    min_area: float = 0.0,
+    simplify: float = 0.0,
     progress: Progress = SILENT,
 ) -> list[Plan]:
     """Say what the prediction of slides would take, without writing anything; see :func:`predict`.
@@ -122,7 +126,7 @@ def survey_slides(  # noqa: PLR0913 - its options
     """
     from eosin.wsi.survey import survey
 
-    settings = _settings(batch, reader, mpp, mpp_csv, tissue)
+    settings = _settings(batch, reader, mpp, mpp_csv, tissue, abstain, palette, min_area, simplify)
     _, slides = _sorted(inputs, out, settings)
     predictor = _chosen(model, runtime, precision, progress).load()
     advance, plans = progress.start("look", len(slides)), []
@@ -138,10 +142,10 @@ def _settings(
     mpp: float | None,
     mpp_csv: Path | None,
     tissue: Path | None,
-    abstain: float | None = None,
-    palette: Palette = "model",
-    min_area: float = 0.0,
-    simplify: float = 0.0,
+    abstain: float | None,
+    palette: Palette,
+    min_area: float,
+    simplify: float,
 ) -> Settings:
     from eosin.slides.pixel_size import read_table
     from eosin.wsi.options import OutcomeOptions

@@ -129,9 +129,11 @@ def predict_slide(
     begun = time.perf_counter()
     folder, card = seen.job.folder, predictor.card
     tissue, tiles = tiles_of(seen, card, settings)
+    work = folder / _WORK
+    for half_written in (*folder.glob(".*.tmp"), *work.glob(".*.tmp")):  # by a process that was killed
+        half_written.unlink(missing_ok=True)
     tissue.write(folder / TISSUE)
     asked = _prediction(seen, tissue, predictor, settings)
-    work = folder / _WORK
     if _told(work / "work.json") != asked:
         shutil.rmtree(work, ignore_errors=True)
         write_json(work / "work.json", asked)

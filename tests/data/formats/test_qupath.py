@@ -211,6 +211,16 @@ def test_files_find_each_other_by_name(case: Case) -> None:
     assert [line.partition(": ")[2] for line in left_out] == ["no annotations of this name", "no slide of this name"]
 
 
+def test_annotations_that_may_be_of_two_slides_are_refused(case: Case) -> None:
+    case.add("a", box("Tumor", 0, 0, 64, 64), box("Stroma", 64, 0, 128, 64))
+    draw_pyramid(case.slides / "deeper" / "a.tif", noise(64, 64))
+    with pytest.raises(EosinError, match=r"a\.geojson: may be of .*a\.tif or of .*a\.tif; name it"):
+        case.imported()
+    (case.slides / "deeper" / "a.tif").rename(case.slides / "a.png")
+    (case.drawn / "a.geojson").rename(case.drawn / "a.tif.geojson")
+    assert len(case.imported().items("train")) == 2
+
+
 def test_what_says_nothing_is_listed(case: Case) -> None:
     nameless = box("Tumor", 0, 0, 64, 64)
     del nameless["properties"]["classification"]

@@ -147,16 +147,21 @@ def _drawn(source: Path, annotations: Path, options: Options) -> tuple[list[_Dra
         if other := by_name.get(_stem(file)):
             raise EosinError(f"{file}: {other} is of the same slide; keep one of the two")
         by_name[_stem(file)] = file
-    single = source.is_file() and annotations.is_file()
+    single, named = source.is_file() and annotations.is_file(), set(by_name)
     found: dict[str, _Drawn] = {}
+    taken: dict[str, Path] = {}
     left_out: list[str] = []
     classes: set[str] = set()
     for slide in slides:
-        key = _stem(files[0]) if single else slide.name if slide.name in by_name else slide.stem
+        key = _stem(files[0]) if single else slide.name if slide.name in named else slide.stem
+        if other := taken.get(key):
+            mend = f"name it as the whole file, as {slide.name}.geojson, or rename one of the two slides"
+            raise EosinError(f"{by_name[key]}: may be of {other} or of {slide}; {mend}")
         if key not in by_name:
             left_out.append(f"{slide}: no annotations of this name")
             continue
-        name, file = safe_id(slide.stem), by_name.pop(key)
+        taken[key] = slide
+        name, file = safe_id(slide.stem), by_name[key]
         if name in found:
             raise EosinError(f"{slide}: {found[name].path} has the same name; rename one of the two slides")
         read = read_qupath(file)
@@ -172,7 +177,7 @@ def _drawn(source: Path, annotations: Path, options: Options) -> tuple[list[_Dra
     for name in options.classes:
         if name not in classes:
             raise WrongUse(f"classes: no annotation is of class {name!r}{nearest(name, sorted(classes))}")
-    left_out += [f"{file}: no slide of this name" for file in by_name.values()]
+    left_out += [f"{file}: no slide of this name" for key, file in by_name.items() if key not in taken]
     return list(found.values()), left_out
 
 
