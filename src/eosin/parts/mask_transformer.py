@@ -47,7 +47,7 @@ class MaskTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if norm == "layer" and classes < 3:
-            raise WrongUse(f"a layer norm of the scores of {classes} classes leaves their signs alone; take norm 'scale' (decoder_norm of pdseg)")
+            raise WrongUse(f"a layer norm of {classes} classes leaves signs alone; take norm (decoder_norm) 'scale'")
         heads = max(1, channels // HEAD)
         self.project = nn.Linear(channels, channels)
         self.embeddings = nn.Parameter(torch.zeros(1, classes, channels))

@@ -87,7 +87,7 @@ def test_positives_and_as_many_negatives_are_cut_at_the_asked_size(release: Rele
     data = release.imported()
     assert places(data, "train", "tumor_001") == {(0, 0), (0, 1), (3, 3)}
     assert len(places(data, "train", "normal_001")) == 3
-    assert data.classes.names == ("rest", "tumour") and data.mpp == 0.5 and data.tag_rule == 0.05
+    assert data.classes.names == ("rest", "tumour") and data.mpp == 0.5 and data.tag_rule == 0
     items, truth = data.items("train"), data.truth("train")
     assert truth is not None and len(truth) == 6
     for index, (name, slide) in enumerate(zip(items.ids, items.slides, strict=True)):
@@ -124,29 +124,37 @@ def test_what_is_drawn_in_a_lesion_as_excluded_is_not_tumour(release: Release) -
     assert data.items("train").tags[positive].tolist() == [1, 1]
 
 
-def test_background_is_what_is_free_of_tumour(release: Release) -> None:
-    """A quarter, an eighth and a half of a window: below 80 % background, below 90 %, above both."""
+def test_a_positive_of_the_test_holds_more_tumour(release: Release) -> None:
+    """A quarter, an eighth and a sixteenth of a window: the last is too little for the test."""
     for name in ("tumor_001", "test_001"):
         release.slide(name)
         release.xml(name, ("_0", 0, 0, 8, 32), ("_0", 32, 0, 36, 32), ("_0", 64, 0, 66, 32))
     release.slide("normal_001")
     release.slide("test_002")
     data = release.imported()
-    assert places(data, "train", "tumor_001") == {(0, 0)}
+    assert places(data, "train", "tumor_001") == {(0, 0), (0, 1), (0, 2)}
     assert places(data, "test", "test_001") == {(0, 0), (0, 1)}
     assert len(places(data, "test", "test_002")) == 2
 
 
-def test_background_may_be_what_is_white(release: Release) -> None:
+def test_a_positive_is_a_hundredth_tumour_of_what_is_not_white(release: Release) -> None:
+    """Two of 256 pixels are less than 1 % of a window, and more than 1 % of the half of it that is not white."""
+    release.slide("tumor_001", white_rows=16)
+    release.slide("normal_001")
+    release.xml("tumor_001", ("_0", 0, 28, 4, 30), ("_0", 32, 60, 36, 62))
+    assert places(release.imported(), "train", "tumor_001") == {(0, 0)}
+
+
+def test_white_patches_are_left_out(release: Release) -> None:
     """The slide's upper 28 rows are white: 87.5 % of the first windows, nothing of the others."""
     for name in ("tumor_001", "test_001"):
         release.slide(name, white_rows=28)
         release.xml(name, ("_0", 0, 0, 32, 32), ("_0", 32, 32, 36, 64), ("_0", 64, 64, 65, 96))
     release.slide("normal_001")
     release.slide("test_002")
-    data = release.imported(background="white")
+    data = release.imported()
     assert places(data, "train", "tumor_001") == {(1, 1)}
-    assert places(data, "test", "test_001") == {(0, 0), (1, 1)}
+    assert places(data, "test", "test_001") == {(1, 1)}
 
 
 def test_white_windows_are_no_negatives(release: Release) -> None:
@@ -230,7 +238,7 @@ def test_what_cannot_be_imported_is_told_in_one_line(release: Release) -> None:
     with pytest.raises(EosinError, match=r"tumor_001_mask.tif: \(64, 64\) px where its slide has \(256, 256\)"):
         release.imported()
     release.xml("tumor_001", ("_0", 0, 0, 2, 2))
-    with pytest.raises(EosinError, match=r"no patch passes max_background=0.8"):
+    with pytest.raises(EosinError, match=r"no patch passes max_white=0.8"):
         release.imported()
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(EosinError, match=r"tumor_001.tif: "):

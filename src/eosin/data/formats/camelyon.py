@@ -5,10 +5,9 @@ lie, and so are the lesions: ``tumor_001.xml`` of ASAP, or else ``tumor_001_mask
 test slide without lesions is a normal one.
 
 A patch is a square of ``window`` pixels of level 1, where a pixel is two of full resolution, scaled to ``tile`` pixels.
-Positives are cut from slides with tumour; each holds more than 5 % of it and has no more background than
-``max_background`` (``test_background`` in the test). The paper does not say whether background is what is free of
-tumour or what is white; ``background`` says which. Negatives are cut from normal slides, without those that are white
-beyond the same limit, as many as there are positives, drawn by seed. Validation slides are held out of the training
+Patches that are white beyond ``max_white`` are left out. Positives are cut from slides with tumour; of each, at least
+1 % of what is not white is tumour, and in the test no more than ``test_background`` is free of it. Negatives are cut
+from normal slides, as many as there are positives, drawn by seed. Validation slides are held out of the training
 slides, of either kind the same share.
 """
 
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,7 +26,7 @@ from eosin.core.artifact import atomic_folder
 from eosin.core.classes import Classes, Tissue
 from eosin.core.errors import EosinError
 from eosin.data.dataset import Row, write_dataset
-from eosin.data.formats._common import MIN_FRACTION, Names, held_out, in_threads, present
+from eosin.data.formats._common import Names, held_out, in_threads, present
 from eosin.data.formats._slides import Map, OpenMap, OpenSlide, white_shares, write_patch
 from eosin.slides.annotations import read_asap
 from eosin.slides.outlines import Outline
@@ -45,6 +43,7 @@ CITATION = (
     "metastases in women with breast cancer, JAMA 318 (2017) 2199-2210"
 )
 
+MIN_TUMOUR = 0.01  # of what is not white, in a positive
 COARSE = 32  # white is measured where a patch has so many pixels along a side
 _NAME = re.compile(r"(normal|tumor|test)_\d+")
 _HOLES = ("_2", "exclusion", "normal")  # groups that ASAP draws inside a lesion
@@ -58,11 +57,8 @@ class Options(BaseModel):
 
     window: int = Field(default=1280, ge=1, description="side of a patch in pixels of level 1")
     tile: int = Field(default=256, ge=1, description="side of the scaled patch in pixels")
-    background: Literal["tumour-free", "white"] = Field(
-        default="tumour-free", description="what counts as background of a positive"
-    )
-    max_background: float = Field(default=0.8, ge=0, le=1, description="most background of a patch")
-    test_background: float = Field(default=0.9, ge=0, le=1, description="the same in the test")
+    max_white: float = Field(default=0.8, ge=0, lt=1, description="most of a patch that may be white")
+    test_background: float = Field(default=0.9, ge=0, le=1, description="most of a test positive free of tumour")
     leave_out: Names = Field(default=("test_114",), description="slides that are not taken")
     val_fraction: float = Field(default=0.2, ge=0, lt=1, description="share of the training slides for validation")
     seed: int = Field(default=0, ge=0, description="of validation slides and negatives")
@@ -118,9 +114,7 @@ def run(
         )
         parts = list(written)
         if not parts:
-            raise EosinError(
-                f"{source}: no patch passes max_background={options.max_background:g}; choose a larger one"
-            )
+            raise EosinError(f"{source}: no patch passes max_white={options.max_white:g}; choose a larger one")
         write_dataset(
             folder,
             name="camelyon16",
@@ -129,7 +123,7 @@ def run(
             mpp=round(float(np.mean([mpp for _, mpp in parts])), 3),
             licence="CC0 1.0",
             citation=CITATION,
-            tag_rule=MIN_FRACTION,
+            tag_rule=0,
         )
 
 
@@ -187,23 +181,17 @@ class _Cutter:
     def candidates(self, one: _Source) -> list[tuple[int, int]]:
         """Where patches begin that may be taken, as (y, x)."""
         tile, options = self.options.tile, self.options
-        most = options.test_background if one.split == "test" else options.max_background
         with self._opened(one) as slide:
+            shares = white_shares(slide.view, slide.coarse, tile, tile)
+            tissue = {place: 1 - white for place, white in shares.items() if white <= options.max_white}
             if one.normal:
-                shares = white_shares(slide.view, slide.coarse, tile, tile)
-                return [place for place, white in shares.items() if white <= most]
-            return [place for place, background in self._backgrounds(slide) if background <= most]
+                return list(tissue)
+            return [place for place, share in tissue.items() if self._positive(slide, place, share, one.split)]
 
-    def _backgrounds(self, slide: _Opened) -> Iterator[tuple[tuple[int, int], float]]:
-        """Places with more tumour than tags need, and how much background each has."""
-        tile = self.options.tile
-        height, width = slide.view.size
-        white = white_shares(slide.view, slide.coarse, tile, tile) if self.options.background == "white" else None
-        for y in range(0, height - tile + 1, tile):
-            for x in range(0, width - tile + 1, tile):
-                share = float((self._mask(slide, (y, x)) == 1).mean())
-                if share > MIN_FRACTION:
-                    yield (y, x), white[y, x] if white is not None else 1 - share
+    def _positive(self, slide: _Opened, place: tuple[int, int], tissue: float, split: str) -> bool:
+        tumour = float((self._mask(slide, place) == 1).mean())
+        least = max(MIN_TUMOUR * tissue, 1 - self.options.test_background if split == "test" else 0)
+        return tumour > 0 and tumour >= least
 
     def write(self, folder: Path, one: _Source, chosen: Sequence[tuple[int, int]]) -> tuple[list[Row], float]:
         """Write patches of a slide; return their rows and their mpp."""
@@ -218,7 +206,7 @@ class _Cutter:
                     image=f"{one.split}/images/{name}.png",
                     mask=f"{one.split}/masks/{name}.png",
                     patient=slide_name,  # a patient has one slide here
-                    tags=present(mask, len(CLASSES), MIN_FRACTION),
+                    tags=present(mask, len(CLASSES)),
                     slide=slide_name,
                     origin=one.path.name,
                 )
