@@ -44,8 +44,8 @@ _WORK = ".work"
 _MEASURED = 64  # tiles that tell whether a slide looks like those of training
 _THUMBNAIL = 2048  # pixels of its longer side, at most
 
-Start = Callable[[int], Callable[[int], None]]
-"""Called with the tiles of a slide; the answer is called with the tiles done since."""
+Start = Callable[[int], Callable[[int, str], None]]
+"""Called with the tiles of a slide; the answer is called with the tiles done since and what is done now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,9 @@ def predict_slide(
         work / "bands",
         classes=len(card.classes),
         batch=settings.batch,
-        count=advance,
+        count=lambda done: advance(done, ""),
     )
+    advance(0, "writing results")
     (folder / RESULT).unlink(missing_ok=True)
     found = write_outcome(folder, Bands.open(work / "bands"), _view(seen, tiles), card, settings.outcome)
     result = {
@@ -170,6 +171,7 @@ def predict_slide(
         "use": card.use,
     }
     write_json(folder / RESULT, result)
+    advance(0, "")
     return result
 
 
