@@ -3,7 +3,7 @@
 Usage: ``python benchmarks/slide_memory.py [--quick] [--write PAGE]``. It needs the extra ``bench`` and Linux.
 
 Two slides are drawn, of 50,000 and of 100,000 pixels a side, both with 2 % tissue, so that the larger has four times as
-much of it. Each is predicted by ``predict_slide``, results and all, in a process of its own; 20 times a second another
+much of it. Each is predicted by ``predict_slide``, results and all, in a process of its own; four times a second another
 one adds up the proportional set size (PSS) of that process and of all that it started. The model is a U-Net with a
 ResNet-18 encoder and random weights, which runs on every 25th batch; so that this ends, the other batches are answered
 by a rule that has the same classes and regions of some size.
@@ -86,7 +86,7 @@ def peaks(model: Path, slide: Path, out: Path) -> tuple[dict[str, float], int]:
         while process.poll() is None:
             if phase:
                 most[phase] = max(most[phase], used(watched))
-            time.sleep(0.05)
+            time.sleep(0.25)
     if process.returncode:
         sys.exit(f"{slide.name}: the prediction ended with {process.returncode}")
     return most, tiles
@@ -98,7 +98,7 @@ def used(process: psutil.Process) -> float:
     for one in (process, *process.children(recursive=True)):
         try:
             total += one.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):  # it has just ended
+        except psutil.NoSuchProcess:  # it has just ended
             continue
     return total / 1e6
 

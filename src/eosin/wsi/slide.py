@@ -178,6 +178,8 @@ def predict_slide(
 def _prediction(seen: Seen, tissue: Tissue, predictor: Predictor, settings: Settings) -> dict[str, Any]:
     """All that the bands depend on."""
     card = predictor.card
+    mask = hashlib.sha256(repr(tissue.mask.shape).encode())
+    mask.update(np.ascontiguousarray(tissue.mask).data)  # not copied: it may be large
     return {
         **seen.file,
         "model": card.digest,
@@ -188,7 +190,7 @@ def _prediction(seen: Seen, tissue: Tissue, predictor: Predictor, settings: Sett
         "margin": card.margin,
         "batch": settings.batch,
         "mpp": seen.pixel_size.mpp,
-        "tissue": hashlib.sha256(repr(tissue.mask.shape).encode() + tissue.mask.tobytes()).hexdigest(),
+        "tissue": mask.hexdigest(),
     }
 
 
