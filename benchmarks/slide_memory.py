@@ -3,8 +3,8 @@
 Usage: ``python benchmarks/slide_memory.py [--quick] [--write PAGE]``. It needs the extra ``bench`` and Linux.
 
 Two slides are drawn, of 50,000 and of 100,000 pixels a side, both with 2 % tissue, so that the larger has four times as
-much of it. Each is predicted by ``predict_slide``, results and all, in a process of its own; four times a second another
-one adds up the proportional set size (PSS) of that process and of all that it started. The model is a U-Net with a
+much of it. Each is predicted by ``predict_slide``, results and all, in a process of its own; four times a second the
+proportional set sizes (PSS) of that process and of all that it started are added up. The model is a U-Net with a
 ResNet-18 encoder and random weights, which runs on every tenth batch; so that this ends, the other batches are answered
 by a rule that has the same classes and regions of some size.
 """
@@ -135,7 +135,8 @@ def main() -> int:
         Ratio(f"peak memory, {large} : {MOST:.0f} MB", [highest[1] / MOST], "≤", 1),
         Ratio(f"time, drawing the slide of {large} : {MINUTES:.0f} minutes", [minutes / MINUTES], "≤", 1),
     ]
-    where = f"Device cpu: {processor()}; torch {torch.__version__}, threads 1, the model on every {REAL}th batch, commit {commit()}."
+    how = f"torch {torch.__version__}, threads 1, the model on every {REAL}th batch"
+    where = f"Device cpu: {processor()}; {how}, commit {commit()}."
     told = f"Peaks of memory by phase:\n\n{table(rows)}\n\n{textwrap.fill(where, 120)}"
     return finish(ratios, told, arguments.write, BLOCK)
 
