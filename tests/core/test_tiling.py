@@ -59,8 +59,34 @@ def test_weights_are_positive_and_add_up_to_one(tile: int, margin: int) -> None:
 
 def test_a_tile_counts_less_in_the_margin_that_a_neighbour_covers() -> None:
     first, last = weights(28, 16, 2)
-    assert torch.allclose(first, torch.tensor([1.0] * 12 + [0.875, 0.625, 0.375, 0.125]))
+    assert torch.allclose(first, torch.tensor([1.0] * 12 + [0.94375, 0.65, 0.35, 0.05625]))
     assert torch.allclose(last, first.flip(0))
+
+
+def test_weights_begin_to_fall_gently_and_fall_nowhere_steeply() -> None:
+    """A linear fade breaks the first bound, a squared sine the second."""
+    tile, margin = 96, 32
+    fade = torch.cat([torch.zeros(2), weights(2 * tile, tile, margin)[1].double(), torch.ones(1)])[: 2 * margin + 3]
+    slope = fade.diff() * 2 * margin
+    assert slope.diff().abs().max() < 0.15
+    assert 1.19 < slope.max() < 1.21
+
+
+def test_seams_are_not_seen_where_neighbours_disagree() -> None:
+    """They disagree most near a tile's border: a linear fade shows there, and a squared sine in the middle."""
+    tile, margin, count = 64, 8, 60
+    step, length = stride(tile, margin), 2 * margin
+    texture = noise(1, tile, tile + (count - 1) * step)
+    near = 5 * (1 - (torch.arange(margin) + 0.5) / margin) ** 2
+    off = 0.78 * (1 + torch.cat([near, torch.zeros(tile - length), near.flip(0)]))
+    starts = step * torch.arange(count)
+    tiles = [texture[:, :, x : x + tile] + (-1) ** k * off for k, x in enumerate(starts.tolist())]
+    (blended,) = stitch([torch.stack(tiles)], *texture.shape[1:], tile, margin)
+    gradients = (blended.diff().abs().mean((0, 1)), texture.diff().abs().mean((0, 1)))
+    borders = torch.cat([starts[1:] - 1, starts[1:] + length - 1])
+    for places in (borders, starts[1:] + margin - 1):
+        with_seams, without = (gradient[places].mean() for gradient in gradients)
+        assert with_seams / without < 1.05
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 40), (61, 31), (40, 16), (20, 97)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -38,7 +39,15 @@ def fade(place: int, tile: int, margin: int, before: bool, after: bool) -> float
     """Trust in pixel ``place`` of a tile that has neighbours before or after it."""
     trust = 1.0
     if before and margin:
-        trust *= min(1.0, (place + 0.5) / (2 * margin))
+        trust *= risen(min(1.0, (place + 0.5) / (2 * margin)))
     if after and margin:
-        trust *= min(1.0, (tile - place - 0.5) / (2 * margin))
+        trust *= risen(min(1.0, (tile - place - 0.5) / (2 * margin)))
     return trust
+
+
+@cache
+def risen(place: float) -> float:
+    """The area up to ``place`` below a trapezium over 0..1 whose sides take a sixth each, of area 1, by adding up."""
+    steps = 3000
+    middles = (np.arange(steps) + 0.5) / steps * place
+    return float(np.mean([min(x / (1 / 6), 1.0, (1 - x) / (1 / 6)) for x in middles]) * place / (5 / 6))

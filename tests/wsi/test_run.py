@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,6 +290,25 @@ def test_two_processes_share_the_slides_and_a_killed_one_is_succeeded(model: Pat
     for name in "ab":
         assert bands_of(out / name) == bands_of(tmp_path / "alone" / name)
     assert not list((out / ".slides").glob("*lease*"))
+
+
+def test_progress_tells_when_results_are_written(model: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, str, bool]] = []
+    out = tmp_path / "out"
+
+    class Listening:
+        def start(self, what: str, total: int) -> Callable[[int, str], None]:
+            assert what == "a"
+            told.append((-total, "", False))
+            return lambda done, note: told.append((done, note, (out / "a" / "result.json").exists()))
+
+        def say(self, line: str) -> None:
+            raise AssertionError(line)
+
+    source = slide_file(tmp_path / "a.tif")
+    predict_slides(Predictor.load(model), jobs([source], out), out, Settings(), Listening())
+    assert told[-2:] == [(0, "writing results", False), (0, "", True)]
+    assert sum(done for done, _, _ in told) == 0 and all(not note for _, note, _ in told[:-2])
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from threading import Lock
 
 from eosin.slides.slide import BadSlide, Pixels
 
-HELD = 128 * 2**20
+HELD = 32 * 2**20
 """Bytes of decoded tiles that are remembered for each open slide."""
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from eosin.core.artifact import read_json, write_bytes
 from eosin.core.errors import EosinError
 from eosin.slides.image import png_bytes, read_mask
+from eosin.slides.pieces import turn_small
 from eosin.slides.slide import Pixels, PixelSize, Slide
 
 Mask = NDArray[np.bool_]
@@ -25,8 +26,8 @@ Places = NDArray[np.float64]
 
 MPP = 8.0  # um per pixel of a tissue mask
 _FINE = 4.1  # um per pixel, the coarsest level it is found on: JPEG spreads colour over squares of 16 pixels
-_READ = 64_000_000  # bytes of a level that are read at once
-_STRIP = 512  # rows of the view that are looked at at once
+_READ = 16_000_000  # bytes of a level that are read at once
+_STRIP = 2_000_000  # pixels of the view that are looked at at once
 _SEEN = 1_000_000  # pixels of the view that tell the colour of the empty slide
 _BLOCK = 1024  # pixels, side of what is interpolated at once
 
@@ -131,32 +132,41 @@ def find_tissue(slide: Slide, pixel_size: PixelSize) -> Tissue:
     Raises:
         BadSlide: if pixels cannot be decoded.
     """
-    full = slide.levels[0]
-    stained, ink = _stained(_view(slide, pixel_size), pixel_size)
-    um = pixel_size.mpp * math.sqrt(full.height * full.width / stained.size)
-    ink = _grown(ink, _INK_RIM / um)
-    closed = cv2.morphologyEx((stained & ~ink).astype(np.uint8), cv2.MORPH_CLOSE, _disc(_GAP / 2 / um)) > 0
-    dust = min(_DUST / um**2, _DUST_SHARE * stained.size)
-    whole = _without_small(closed & ~ink, dust)
-    return Tissue(~_without_small(~whole, _HOLE / um**2), (full.height, full.width))
+    full, (height, width) = slide.levels[0], _cells(slide, pixel_size)
+    um = pixel_size.mpp * math.sqrt(full.height * full.width / (height * width))
+    every = max(1, math.isqrt(height * width // _SEEN))
+    seen = [view[-top % every :: every, ::every] for top, _, view in _strips(slide, height, width, pixel_size, 0)]
+    white = _empty_slide(np.concatenate(seen))
+    mask, reach = np.empty((height, width), np.bool_), _reach(um)
+    for top, bottom, view in _strips(slide, height, width, pixel_size, reach):
+        first = min(top, reach)
+        mask[top:bottom] = _stained(view, white, um)[first : first + bottom - top]
+    turn_small(mask, True, min(_DUST / um**2, _DUST_SHARE * mask.size))
+    turn_small(mask, False, _HOLE / um**2)
+    return Tissue(mask, (full.height, full.width))
 
 
-def _view(slide: Slide, pixel_size: PixelSize) -> Pixels:
-    """The whole slide at about ``MPP``, as means of the pixels of a finer level, which is read in strips."""
-    height, width = _cells(slide, pixel_size)
+def _strips(
+    slide: Slide, height: int, width: int, pixel_size: PixelSize, reach: int
+) -> Iterator[tuple[int, int, Pixels]]:
+    """The whole slide as a view of ``height`` x ``width``, whose pixels are means of those of a finer level, in strips.
+
+    Yields:
+        The first row of a strip, that after its last, and its pixels with ``reach`` rows more above and below, or as
+        many as the view has there.
+    """
     wanted = _FINE / pixel_size.mpp
     index = max((i for i, level in enumerate(slide.levels) if level.downsample <= wanted), default=0)
     level = slide.levels[index]
     factor = level.height / height
-    rows = max(1, int(_READ / (3 * level.width * factor)))
-    view = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        first, last = math.floor(top * factor), min(level.height, math.ceil(bottom * factor))
+    step = max(1, min(int(_READ / (3 * level.width * factor)), _STRIP // width))
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        above, below = max(0, top - reach), min(bottom + reach, height)
+        first, last = math.floor(above * factor), min(level.height, math.ceil(below * factor))
         strip = Image.fromarray(slide.read(index, first, 0, last - first, level.width))
-        box = (0, top * factor - first, level.width, min(bottom * factor - first, last - first))
-        view[top:bottom] = np.asarray(strip.resize((width, bottom - top), Image.Resampling.BOX, box))
-    return view
+        box = (0, above * factor - first, level.width, min(below * factor - first, last - first))
+        yield top, bottom, np.asarray(strip.resize((width, below - above), Image.Resampling.BOX, box))
 
 
 def _cells(slide: Slide, pixel_size: PixelSize) -> tuple[int, int]:
@@ -165,22 +175,22 @@ def _cells(slide: Slide, pixel_size: PixelSize) -> tuple[int, int]:
     return max(1, round(full.height / cell)), max(1, round(full.width / cell))
 
 
-def _stained(view: Pixels, pixel_size: PixelSize) -> tuple[Mask, Mask]:
-    """Where a view has a colour of its own, and where this is that of ink; computed in strips."""
-    every = max(1, math.isqrt(view.shape[0] * view.shape[1] // _SEEN))
-    white = _empty_slide(view[::every, ::every])
-    sigma = _SOFT / max(MPP, pixel_size.mpp)
-    reach = math.ceil(4 * sigma) + 1  # how far OpenCV's kernel of this blur goes
-    stained, ink = np.zeros(view.shape[:2], np.bool_), np.zeros(view.shape[:2], np.bool_)
-    for top in range(0, len(view), _STRIP):
-        first = max(0, top - reach)
-        strip = view[first : top + _STRIP + reach].astype(np.float32)
-        density = np.maximum(np.log((white + 1) / (strip + 1)), 0)  # what is brighter is no tissue
-        density = cv2.GaussianBlur(density, (0, 0), sigma)[top - first : top - first + _STRIP]
-        most = density.max(-1)
-        stained[top : top + _STRIP] = most - density.min(-1) > np.maximum(_COLOURED, _GREY * most)
-        ink[top : top + _STRIP] = density[..., 0] - density[..., 1] > _INK
-    return stained, ink
+def _reach(um: float) -> int:
+    """How many rows away a pixel of the view has a say in :func:`_stained`."""
+    blur = math.ceil(4 * _SOFT / um) + 1  # how far OpenCV's kernel of this blur goes
+    return blur + _radius(_INK_RIM / um) + 2 * _radius(_GAP / 2 / um)
+
+
+def _stained(view: Pixels, white: Floats, um: float) -> Mask:
+    """Where a view of ``um`` per pixel has a colour of its own that is not that of ink; gaps are closed."""
+    density = np.maximum(np.log((white + 1) / (view.astype(np.float32) + 1)), 0)  # what is brighter is no tissue
+    density = cv2.GaussianBlur(density, (0, 0), _SOFT / um)
+    most = density.max(-1)
+    stained = most - density.min(-1) > np.maximum(_COLOURED, _GREY * most)
+    ink = (density[..., 0] - density[..., 1] > _INK).astype(np.uint8)
+    free = cv2.dilate(ink, _disc(_INK_RIM / um)) == 0
+    closed = cv2.morphologyEx((stained & free).astype(np.uint8), cv2.MORPH_CLOSE, _disc(_GAP / 2 / um))
+    return np.asarray((closed > 0) & free)
 
 
 def _empty_slide(view: Pixels) -> Floats:
@@ -200,22 +210,14 @@ def _empty_slide(view: Pixels) -> Floats:
     return np.array(_NEUTRAL, np.float32)
 
 
+def _radius(radius: float) -> int:
+    return max(1, round(radius))
+
+
 def _disc(radius: float) -> Pixels:
-    reach = max(1, round(radius))
+    reach = _radius(radius)
     y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
     return np.asarray(y * y + x * x <= reach * reach, np.uint8)
-
-
-def _grown(mask: Mask, radius: float) -> Mask:
-    return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
-
-
-def _without_small(mask: Mask, least: float) -> Mask:
-    """The connected pieces of at least so many pixels."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    keep = stats[:, cv2.CC_STAT_AREA] >= least
-    keep[0] = False
-    return np.asarray(keep[pieces], np.bool_)
 
 
 def read_tissue(path: Path, slide: Slide, pixel_size: PixelSize) -> Tissue:

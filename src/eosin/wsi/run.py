@@ -7,7 +7,7 @@ comes back to it after the others, and in the end waits, so that the slides of a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -89,9 +89,8 @@ def _lent(seen: Seen, predictor: Predictor, out: Path, settings: Settings, progr
         begin(out, job.name)
         write_summary(out)
         begun = time.perf_counter()
-        start = partial(_started, progress, job.name)
         try:
-            predict_slide(seen, predictor, settings, start, lease.check)
+            predict_slide(seen, predictor, settings, partial(progress.start, job.name), lease.check)
             lease.check()
         except Lost:
             return None
@@ -104,11 +103,6 @@ def _lent(seen: Seen, predictor: Predictor, out: Path, settings: Settings, progr
         end(out, job.name, "done", minutes=round(seconds / 60, 2), mpp=size.mpp, mpp_from=size.source)
         write_summary(out)
         return Outcome(job.source, job.folder, "done", seconds=seconds)
-
-
-def _started(progress: Progress, name: str, tiles: int) -> Callable[[int], None]:
-    advance = progress.start(name, tiles)
-    return lambda done: advance(done, "")
 
 
 def _skipped(job: Job) -> Outcome:

@@ -44,8 +44,8 @@ _WORK = ".work"
 _MEASURED = 64  # tiles that tell whether a slide looks like those of training
 _THUMBNAIL = 2048  # pixels of its longer side, at most
 
-Start = Callable[[int], Callable[[int], None]]
-"""Called with the tiles of a slide; the answer is called with the tiles done since."""
+Start = Callable[[int], Callable[[int, str], None]]
+"""Called with the tiles of a slide; the answer is called with the tiles done since and what is done now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,9 @@ def predict_slide(
         work / "bands",
         classes=len(card.classes),
         batch=settings.batch,
-        count=advance,
+        count=lambda done: advance(done, ""),
     )
+    advance(0, "writing results")
     (folder / RESULT).unlink(missing_ok=True)
     found = write_outcome(folder, Bands.open(work / "bands"), _view(seen, tiles), card, settings.outcome)
     result = {
@@ -172,12 +173,15 @@ def predict_slide(
         "use": card.use,
     }
     write_json(folder / RESULT, result)
+    advance(0, "")
     return result
 
 
 def _prediction(seen: Seen, tissue: Tissue, predictor: Predictor, settings: Settings) -> dict[str, Any]:
     """All that the bands depend on."""
     card = predictor.card
+    mask = hashlib.sha256(repr(tissue.mask.shape).encode())
+    mask.update(np.ascontiguousarray(tissue.mask).data)  # not copied: it may be large
     return {
         **seen.file,
         "model": card.digest,
@@ -188,7 +192,7 @@ def _prediction(seen: Seen, tissue: Tissue, predictor: Predictor, settings: Sett
         "margin": card.margin,
         "batch": settings.batch,
         "mpp": seen.pixel_size.mpp,
-        "tissue": hashlib.sha256(repr(tissue.mask.shape).encode() + tissue.mask.tobytes()).hexdigest(),
+        "tissue": mask.hexdigest(),
     }
 
 

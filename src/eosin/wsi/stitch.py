@@ -30,7 +30,7 @@ READERS = 2
 """Threads that read and decode tiles."""
 
 _AHEAD = 3  # batches that are read before they are needed
-_BEHIND = 4  # bands that may wait to be written
+_BEHIND = 2  # bands that may wait to be written
 _CHECKPOINT = "canvas"
 
 
