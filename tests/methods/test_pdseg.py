@@ -260,7 +260,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_two_classes_need_scaled_scores() -> None:
-    with pytest.raises(WrongUse, match="take norm .*'scale'"):
+    with pytest.raises(WrongUse, match=r"take norm .*'scale'"):
         MaskTransformer(192, 2)
     options = load("pdseg-glas").options
     assert options["decoder_norm"] == "scale"

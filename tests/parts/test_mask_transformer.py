@@ -74,7 +74,7 @@ def test_untrained_scores_of_four_classes_reach_the_root_of_three_at_most() -> N
 
 
 def test_of_two_classes_it_is_refused_because_scores_would_be_signs() -> None:
-    with pytest.raises(WrongUse, match="take norm .*'scale'"):
+    with pytest.raises(WrongUse, match=r"take norm .*'scale'"):
         MaskTransformer(64, 2)
     decoder = MaskTransformer(64, 2, norm="scale")
     inputs = features(64).requires_grad_()

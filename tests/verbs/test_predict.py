@@ -94,6 +94,8 @@ def test_options_that_do_not_fit_are_refused(model: Path, inputs: Path, tmp_path
         predict(model, slide, out, tissue=tmp_path / "none.png")
     with pytest.raises(WrongUse, match="--abstain 3"):
         predict(model, slide, out, abstain=3)
+    with pytest.raises(WrongUse, match=r"a\.png: --min-area is for slides"):
+        predict(model, [inputs / "a.png"], out, min_area=9)
     with pytest.raises(WrongUse, match="--mpp 0"):
         predict(model, slide, out, mpp=0.0)
     assert not (out / "summary.csv").exists()

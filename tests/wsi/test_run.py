@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 
 from eosin.core.errors import EosinError, WrongUse
-from eosin.core.progress import SILENT
+from eosin.core.progress import SILENT, Silent
 from eosin.core.tiling import blend
+from eosin.predictor.domain import Domain, Spread
 from eosin.predictor.predictor import Predictor
 from eosin.wsi.bands import OUTSIDE, Bands
 from eosin.wsi.inputs import Outcome, goes_as_slide, jobs
@@ -138,6 +139,8 @@ def test_a_mask_of_tissue_is_kept_and_taken_as_somebody_changed_it(model: Path, 
     assert states(predicted(predictor, [source], out)) == ["done"]
     after = result(out / "s")
     assert after["tiles"] < before["tiles"]
+    os.utime(source, ns=(1, 1))  # as of a copy
+    assert states(predicted(predictor, [source], out)) == ["done"] and result(out / "s")["tiles"] == after["tiles"]
     assert sum(entry["pixels"] for entry in after["classes"].values()) == pytest.approx(100 * 100, rel=0.01)
     Image.fromarray(np.ones((44, 56), np.uint8)).save(tmp_path / "given.png")
     given = Settings(tissue=tmp_path / "given.png")
@@ -239,7 +242,7 @@ def bands_of(folder: Path) -> dict[str, bytes]:
 SLOW = """
 import sys, time, pathlib
 import torch; torch.set_num_threads(1)
-from eosin.core.progress import SILENT
+from eosin.core.progress import SILENT, Silent
 from eosin.predictor.predictor import Predictor
 from eosin.wsi import stitch
 from eosin.wsi.inputs import jobs
@@ -309,6 +312,20 @@ def test_progress_tells_when_results_are_written(model: Path, tmp_path: Path) ->
     predict_slides(Predictor.load(model), jobs([source], out), out, Settings(), Listening())
     assert told[-2:] == [(0, "writing results", False), (0, "", True)]
     assert sum(done for done, _, _ in told) == 0 and all(not note for _, note, _ in told[:-2])
+
+
+def test_a_slide_unlike_the_training_tiles_is_told(tmp_path: Path) -> None:
+    far = Spread(mean=9, sd=0.1)
+    folder = model_folder(tmp_path / "model", domain=Domain(red=far, green=far, blue=far, blur=far, mpp=0.5, tiles=9))
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    out = tmp_path / "out"
+    predict_slides(Predictor.load(folder), jobs([slide_file(tmp_path / "a.tif")], out), out, Settings(), Listening())
+    assert said == [f"a: {line}" for line in result(out / "a")["out_of_domain"]] and len(said) == 4
 
 
 @pytest.mark.slow

@@ -91,12 +91,12 @@ def predict(  # noqa: PLR0913 - its options
         from eosin.wsi.run import predict_slides
 
         outcomes += predict_slides(load(), slides, out, settings, progress)
+    if images:
+        outcomes += _predict_images(load(), images, out, batch, progress)
     if slides:
         from eosin.wsi.areas import write_all_areas
 
         write_all_areas(out)
-    if images:
-        outcomes += _predict_images(load(), images, out, batch, progress)
     order = {job.folder: place for place, job in enumerate(_jobs(inputs, out))}
     return sorted(outcomes, key=lambda outcome: order[outcome.folder])
 
@@ -173,6 +173,19 @@ def _sorted(inputs: Sequence[Path], out: Path, settings: Settings) -> tuple[list
     for job in _jobs(inputs, out):
         sized = settings.mpp is not None or settings.table is not None
         (slides if goes_as_slide(job.source, sized) else images).append(job)
+    asked = settings.outcome
+    ours = {
+        "--tissue": settings.tissue is not None,
+        "--abstain": asked.abstain is not None,
+        "--palette": asked.palette != "model",
+        "--min-area": asked.min_area > 0,
+        "--simplify": asked.simplify > 0,
+    }
+    if images and not slides and (idle := [option for option, given in ours.items() if given]):
+        raise WrongUse(
+            f"{images[0].source}: {idle[0]} is for slides, and for images whose pixel size is given; "
+            "add --mpp or --mpp-csv"
+        )
     if settings.tissue is not None and settings.tissue.is_file() and len(slides) != 1:
         raise WrongUse(
             f"--tissue {settings.tissue}: one file for {len(slides)} slides; name a folder with one for each"

@@ -90,7 +90,7 @@ def _lent(seen: Seen, predictor: Predictor, out: Path, settings: Settings, progr
         write_summary(out)
         begun = time.perf_counter()
         try:
-            predict_slide(seen, predictor, settings, partial(progress.start, job.name), lease.check)
+            told = predict_slide(seen, predictor, settings, partial(progress.start, job.name), lease.check)
             lease.check()
         except Lost:
             return None
@@ -99,6 +99,8 @@ def _lent(seen: Seen, predictor: Predictor, out: Path, settings: Settings, progr
                 return None
             raise
         seconds = time.perf_counter() - begun
+        for strange in told["out_of_domain"]:
+            progress.say(f"{job.name}: {strange}")
         size = seen.pixel_size
         end(out, job.name, "done", minutes=round(seconds / 60, 2), mpp=size.mpp, mpp_from=size.source)
         write_summary(out)

@@ -214,9 +214,13 @@ def _view(seen: Seen, tiles: Grid) -> View:
 
 
 def _kept_tissue(seen: Seen, told: dict[str, Any]) -> Tissue | None:
-    """The mask beside the results, as found or as a person changed it; None if it is of another file."""
+    """The mask beside the results, as found or as a person changed it; None if it is of another file.
+
+    A copy of the slide is another file by its time alone, and its mask may have taken a person an hour.
+    """
     path = seen.job.folder / TISSUE
-    if not path.is_file() or any(told.get(key) != value for key, value in seen.file.items()):
+    same = all(told.get(key) == value for key, value in seen.file.items() if key != "modified_ns")
+    if not path.is_file() or not same:
         return None
     return read_tissue(path, seen.slide, seen.pixel_size)
 
