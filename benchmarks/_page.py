@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import platform
 import re
 import statistics
@@ -11,7 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from eosin.core.artifact import write_text
+
+CORES = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,19 @@ class Ratio:
         spread = f"{min(self.rounds):.3f} to {max(self.rounds):.3f}" if len(self.rounds) > 1 else ""
         bound = [f"{self.sign} {self.bound:g}", "ok" if self.holds else "BROKEN"] if self.sign else ["", ""]
         return [self.name, f"{statistics.median(self.rounds):.3f}", spread, *bound]
+
+
+def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read ``--threads``, ``--quick``, ``--write`` and what ``parser`` takes, and keep to ``CORES`` processors."""
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--quick", action="store_true", help="only see whether it works: its numbers say nothing")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
+    arguments = parser.parse_args()
+    os.environ.update(CUDA_VISIBLE_DEVICES="")  # bounds are of processors
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    torch.set_num_threads(arguments.threads)
+    return arguments
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from _page import Ratio, commit, finish, processor
+from _page import Ratio, begin, commit, finish, processor
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,7 +35,6 @@ from eosin.parts.losses.mining import Mining
 from eosin.parts.mil import Mil, Sides, Student
 from eosin.parts.pooling.generalised import GeneralisedMean
 
-CORES = 2
 SIDE, BATCH, ALPHA = 256, 16, 0.25
 FASTER, AS_FAST, APART = 2.5, 1.0, 1e-5  # the bounds
 BLOCK = "ikd-step"
@@ -155,14 +152,7 @@ def measured(rounds: int, count: int, side: int) -> list[Ratio]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works: its numbers say nothing")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
-    arguments = parser.parse_args()
-    os.environ.update(CUDA_VISIBLE_DEVICES="")  # bounds are of processors
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    torch.set_num_threads(arguments.threads)
+    arguments = begin(parser)
     ratios = measured(*((1, 4, 64) if arguments.quick else (5, BATCH, SIDE)))
     where = f"Device cpu: {processor()}; torch threads {arguments.threads}, torch {torch.__version__}"
     return finish(ratios, f"{where}, commit {commit()}.", arguments.write, BLOCK)

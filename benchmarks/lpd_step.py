@@ -14,17 +14,15 @@ the loops in double precision, since in float32 the loops are further from these
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 
 import torch
-from _page import Ratio, commit, finish, processor
+from _page import Ratio, begin, commit, finish, processor
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,7 +31,6 @@ from eosin.parts.losses.prototype_contrast import PrototypeContrast
 from eosin.parts.prototypes.refiner import MaskRefiner
 from eosin.parts.prototypes.seen import Fusion, Seen, Stage
 
-CORES = 2
 CLASSES, COUNT, WIDTH, SIDE, BATCH = 4, 10, 512, 14, 16
 SCALE, TEMPERATURE, CONTRAST, DIVERSITY = 1 / 0.07, 0.07, 0.1, 0.5
 FASTER, APART = 10.0, 1e-5  # the bounds
@@ -143,14 +140,7 @@ def measured(rounds: int, count: int, side: int) -> list[Ratio]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works: its numbers say nothing")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
-    arguments = parser.parse_args()
-    os.environ.update(CUDA_VISIBLE_DEVICES="")  # bounds are of processors
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    torch.set_num_threads(arguments.threads)
+    arguments = begin(parser)
     rounds, *sizes = (1, 3, 4) if arguments.quick else (7, BATCH, SIDE)
     ratios = measured(rounds, *sizes)
     where = f"Device cpu: {processor()}; float32, torch threads {arguments.threads}, torch {torch.__version__}"

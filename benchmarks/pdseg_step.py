@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import torch
-from _page import Ratio, commit, finish, processor
+from _page import Ratio, begin, commit, finish, processor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,7 +37,6 @@ from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.mask_transformer import MaskTransformer
 from eosin.parts.pooling.ngwp import NGWP
 
-CORES = 2
 CLASSES, SIDE, BATCH, PATCH = 4, 224, 16, 16
 FASTER, APART = 1.5, 1e-5  # the bounds
 BLOCK = "pdseg-step"
@@ -160,15 +157,8 @@ def measured(rounds: int, encoder: str, teacher: str, count: int, side: int) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--batch", type=int, default=BATCH, help="images in a step")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works: its numbers say nothing")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
-    arguments = parser.parse_args()
-    os.environ.update(CUDA_VISIBLE_DEVICES="")  # bounds are of processors
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    torch.set_num_threads(arguments.threads)
+    arguments = begin(parser)
     quick = (1, "vit_tiny_patch16_224", "resnet18", 2, 64)
     paper = (3, "vit_small_patch16_384", "resnet101", arguments.batch, SIDE)
     ratios = measured(*(quick if arguments.quick else paper))

@@ -15,7 +15,6 @@ A ratio is the median over rounds in which rivals take turns; memory is the peak
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -23,10 +22,9 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
-from _page import Ratio, commit, finish, processor
+from _page import Ratio, begin, commit, finish, processor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,7 +36,6 @@ from eosin.parts.losses.swv import SWV
 from eosin.parts.peers import Peers
 from eosin.parts.segmenters import PSPNet
 
-CORES = 2
 CLASSES, SIDE, BATCH = 4, 224, 20
 OMEGA, VOTED, RELATED, DISTANCE, ANGLE = 2.0, 0.8, 0.2, 30.0, 60.0
 FASTER, SMALLER, APART = 2.0, 0.5, 1e-5  # the bounds
@@ -159,15 +156,8 @@ def measured(rounds: int, encoder: str, count: int, side: int, threads: int) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--encoder", default="tu-resnest101e", help="of the networks")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works: its numbers say nothing")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
-    arguments = parser.parse_args()
-    os.environ.update(CUDA_VISIBLE_DEVICES="")  # bounds are of processors
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    torch.set_num_threads(arguments.threads)
+    arguments = begin(parser)
     rounds, *sizes = (1, 4, 64) if arguments.quick else (3, BATCH, SIDE)
     ratios = measured(rounds, arguments.encoder, *sizes, arguments.threads)
     where = f"Device cpu: {processor()}; float32, torch threads {arguments.threads}, torch {torch.__version__}"

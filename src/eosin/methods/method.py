@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -251,6 +251,19 @@ class Crf(BaseModel):
         return (crf,) if self.refine == "crf" else ()
 
 
+def heed_stages(taps: Sequence[int], stage_weights: Sequence[float], fusion: Sequence[float]) -> None:
+    """See that each stage has a weight in the tag loss and in the fusion, and the last one a say.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not len(taps) == len(stage_weights) == len(fusion):
+        told = f"taps {taps}, stage_weights {stage_weights}, fusion {fusion}"
+        raise ValueError(f"{told}: give each stage a weight in both")
+    if not stage_weights[-1] or not any(fusion):
+        raise ValueError("the last of stage_weights and one of fusion must be above 0: tags and answer need them")
+
+
 class Prototypical(BaseModel):
     """Options of a network that draws by likeness to prototypes at several stages, for methods to derive from."""
 
@@ -280,11 +293,7 @@ class Prototypical(BaseModel):
 
     @model_validator(mode="after")
     def _a_weight_for_each_stage(self) -> Self:
-        if not len(self.taps) == len(self.stage_weights) == len(self.fusion):
-            told = f"taps {self.taps}, stage_weights {self.stage_weights}, fusion {self.fusion}"
-            raise ValueError(f"{told}: give each stage a weight in both")
-        if not self.stage_weights[-1] or not any(self.fusion):
-            raise ValueError("the last of stage_weights and one of fusion must be above 0: tags and answer need them")
+        heed_stages(self.taps, self.stage_weights, self.fusion)
         return self
 
     def backbone(self) -> partial[Encoder]:

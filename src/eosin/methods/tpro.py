@@ -18,7 +18,7 @@ from eosin.core.fingerprint import file_digest
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
-from eosin.methods.method import Ingredient, Method, SecondStage
+from eosin.methods.method import Ingredient, Method, SecondStage, heed_stages
 from eosin.parts.attention.knowledge import KnowledgeAttention
 from eosin.parts.backbones.encoder import Encoder, WeightFile, pretrained_from
 from eosin.parts.backbones.weights import read_weights
@@ -246,11 +246,7 @@ class Tpro(SecondStage, Method):
 
     @model_validator(mode="after")
     def _a_weight_for_each_stage(self) -> Self:
-        if not len(self.taps) == len(self.stage_weights) == len(self.fusion):
-            told = f"taps {self.taps}, stage_weights {self.stage_weights}, fusion {self.fusion}"
-            raise ValueError(f"{told}: give each stage a weight in both")
-        if not self.stage_weights[-1] or not any(self.fusion):
-            raise ValueError("the last of stage_weights and one of fusion must be above 0")
+        heed_stages(self.taps, self.stage_weights, self.fusion)
         return self
 
     def plan(self, lab: Lab) -> Trained:
