@@ -129,6 +129,17 @@ def test_only_columns_with_tissue_take_memory() -> None:
     assert not canvas._blocks
 
 
+def test_of_a_row_of_tiles_little_more_than_its_overlap_is_held_as_sums() -> None:
+    tiles = grid((164, 4000), 1.0, everywhere(164, 4000), TILE, MARGIN)
+    canvas, most = Canvas(tiles, CLASSES), 0
+    for _ in range(len(tiles)):
+        canvas.add(torch.rand(CLASSES, TILE, TILE))
+        most = max(most, sum(block[0].numel() for block in canvas._blocks.values()))
+        if canvas.ready:
+            canvas.pop()
+    assert most <= 4000 * 2 * MARGIN + 3 * TILE * TILE
+
+
 def test_batches_are_cut_at_the_same_places_after_a_cut(tmp_path: Path) -> None:
     pixels, area = noise(200, 200), spots(200, 200, 0.3)
     sizes: list[int] = []
