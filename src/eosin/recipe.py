@@ -39,7 +39,7 @@ class DataSpec(BaseModel):
 
 
 class Claim(BaseModel):
-    """Published numbers, in percent, with their source and protocol."""
+    """Published numbers, in percent, with their source and protocol; ``hausdorff`` is in pixels, as printed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +49,7 @@ class Claim(BaseModel):
     miou: float | None = None
     dice: float | None = None
     accuracy: float | None = None
+    hausdorff: float | None = None
     iou: dict[str, float] = {}
 
 
