@@ -135,7 +135,9 @@ def find_tissue(slide: Slide, pixel_size: PixelSize) -> Tissue:
     full, (height, width) = slide.levels[0], _cells(slide, pixel_size)
     um = pixel_size.mpp * math.sqrt(full.height * full.width / (height * width))
     every = max(1, math.isqrt(height * width // _SEEN))
-    seen = [view[-top % every :: every, ::every] for top, _, view in _strips(slide, height, width, pixel_size, 0)]
+    seen = [
+        view[-top % every :: every, ::every].copy() for top, _, view in _strips(slide, height, width, pixel_size, 0)
+    ]
     white = _empty_slide(np.concatenate(seen))
     mask, reach = np.empty((height, width), np.bool_), _reach(um)
     for top, bottom, view in _strips(slide, height, width, pixel_size, reach):
