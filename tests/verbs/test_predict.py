@@ -84,6 +84,15 @@ def test_images_are_slides_where_their_pixel_size_is_said(model: Path, inputs: P
     assert json.loads((out / "a" / "result.json").read_text())["mpp_from"] == "--mpp-csv"
 
 
+def test_lines_of_the_table_that_no_slide_is_meant_by_are_named(
+    model: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sizes.csv").write_text("wsi,mpp\nb,0.5\nB2,0.25\n")
+    assert call("predict", model, inputs / "b.tif", "--out", tmp_path / "out", "--mpp-csv", tmp_path / "sizes.csv") == 0
+    said = capsys.readouterr()
+    assert "--mpp-csv: there is no slide B2 here" in said.out + said.err
+
+
 def test_options_that_do_not_fit_are_refused(model: Path, inputs: Path, tmp_path: Path) -> None:
     out, slide = tmp_path / "out", [inputs / "b.tif"]
     with pytest.raises(WrongUse, match="without --engine ray"):

@@ -11,13 +11,10 @@ from tifffile import PHOTOMETRIC, TiffPage
 
 from eosin.slides.plain import ImageSlide
 from eosin.slides.reference import ReferenceSlide
-from eosin.slides.slide import BadSlide, Slide
+from eosin.slides.slide import ENDINGS, BadSlide, Slide
 from eosin.slides.tiff import TiffSlide, direct, has_tiles, pages
 
 Reader = Literal["auto", "openslide", "tifffile"]
-
-ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm")
-"""Endings of files that are slides and nothing else; TIFF files are looked into."""
 
 
 def is_slide(path: Path) -> bool:

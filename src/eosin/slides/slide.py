@@ -13,6 +13,9 @@ from eosin.core.errors import EosinError
 
 Pixels = NDArray[np.uint8]
 
+ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm", ".qptiff")
+"""Endings of files that are slides and nothing else; TIFF files are looked into."""
+
 
 class BadSlide(EosinError):
     """A slide that cannot be read, or of which it is not known how large its pixels are."""

@@ -79,7 +79,7 @@ def predict(  # noqa: PLR0913 - its options
     if address is not None and engine != "ray":
         raise WrongUse(f"--address {address} has no meaning without --engine ray")
     settings = _settings(batch, reader, mpp, mpp_csv, tissue, abstain, palette, min_area, simplify)
-    images, slides = _sorted(inputs, out, settings)
+    images, slides = _sorted(inputs, out, settings, progress)
     chosen = _chosen(model, runtime, precision, progress)
     load = cache(chosen.load)
     outcomes: list[Outcome] = []
@@ -127,7 +127,7 @@ def survey_slides(  # noqa: PLR0913 - its options
     from eosin.wsi.survey import survey
 
     settings = _settings(batch, reader, mpp, mpp_csv, tissue, abstain, palette, min_area, simplify)
-    _, slides = _sorted(inputs, out, settings)
+    _, slides = _sorted(inputs, out, settings, progress)
     predictor = _chosen(model, runtime, precision, progress).load()
     advance, plans = progress.start("look", len(slides)), []
     for plan in survey(predictor, slides, settings):
@@ -164,7 +164,7 @@ def _jobs(inputs: Sequence[Path], out: Path) -> list[Job]:
     return jobs(inputs, out)
 
 
-def _sorted(inputs: Sequence[Path], out: Path, settings: Settings) -> tuple[list[Job], list[Job]]:
+def _sorted(inputs: Sequence[Path], out: Path, settings: Settings, progress: Progress) -> tuple[list[Job], list[Job]]:
     """Images and slides."""
     from eosin.wsi.inputs import goes_as_slide
 
@@ -190,6 +190,10 @@ def _sorted(inputs: Sequence[Path], out: Path, settings: Settings) -> tuple[list
         raise WrongUse(
             f"--tissue {settings.tissue}: one file for {len(slides)} slides; name a folder with one for each"
         )
+    called = {name for job in slides for name in (job.source.name, job.source.stem)}
+    if idle := sorted(set(settings.table or ()) - called):
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        progress.say(f"--mpp-csv: there is no slide {', '.join(idle[:3])}{more} here")
     return images, slides
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eosin.core.errors import EosinError
-from eosin.slides.open import ENDINGS as SLIDES
 from eosin.slides.open import is_slide
+from eosin.slides.slide import ENDINGS as SLIDES
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Endings of the images, and of slides in TIFF, that are taken from a folder; a named file may have any."""

@@ -16,9 +16,10 @@ import numpy as np
 from eosin.core.classes import Classes
 from eosin.core.errors import EosinError
 from eosin.data.dataset import Row
+from eosin.data.formats._common import SUFFIXES
 from eosin.slides.image import png_bytes
 from eosin.slides.scaled import Scaled
-from eosin.slides.slide import Level, Slide
+from eosin.slides.slide import ENDINGS, Level, Slide
 
 Array = np.ndarray
 
@@ -43,11 +44,6 @@ OpenMap = Callable[[Path], AbstractContextManager[Map]]
 
 WHITE = 200
 
-SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".qptiff", ".dcm"),
-    *(".png", ".jpg", ".jpeg", ".bmp"),
-)
-
 
 def slides_below(source: Path) -> list[Path]:
     """The files that may be slides: the source itself, or those of a folder and its subfolders by their endings.
@@ -60,7 +56,8 @@ def slides_below(source: Path) -> list[Path]:
     found = sorted(
         path
         for path in source.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(source).parts)
+        if path.suffix.lower() in (*ENDINGS, *SUFFIXES)
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
     )
     if not found:
         raise EosinError(f"{source}: no slides in it; give the folder that holds them")
