@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import pytest
 
+import eosin  # noqa: F401  (before any test imports timm, which imports torchvision)
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # These tell their makers that they are imported, some from code that the fixture below does not reach.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
