@@ -40,6 +40,7 @@ class SwinMil(Bags, Method):
         Ingredient("norms of the sides", "network", {"side_norm": False}, ("net.norms.",)),
         Ingredient("generalised mean", "network", {"bag_loss": "dice"}),
         Ingredient("finest side", "network", {"taps": (1, 2), "fusion": (0.5, 0.5)}, ("net.heads.0.",)),
+        Ingredient("middle side", "network", {"taps": (0, 2), "fusion": (0.5, 0.5)}, ("net.heads.1.",)),
         Ingredient("coarsest side", "network", {"taps": (0, 1), "fusion": (0.5, 0.5)}, ("net.heads.2.",)),
     )
 
