@@ -135,13 +135,13 @@ def stitch(batches: Iterable[Tensor], height: int, width: int, tile: int, margin
         if column == len(lefts) - 1:
             done = tops[row + 1] - tops[row] if row + 1 < len(tops) else tile
             yield canvas[:, :done].clone()
-            shift_up(canvas, done)
+            _shift_up(canvas, done)
         place += 1
     if place != len(tops) * len(lefts):
         raise WrongUse(f"{place} tiles do not fill a grid of {len(tops)} x {len(lefts)}")
 
 
-def shift_up(canvas: Tensor, rows: int) -> None:
+def _shift_up(canvas: Tensor, rows: int) -> None:
     """Drop the first ``rows`` rows and clear as many at the end, in place and never copying more than them at once."""
     height = canvas.shape[1]
     for start in range(rows, height, rows):
