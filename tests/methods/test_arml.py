@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from eosin.core.values import Batch, Clock, FitSpec
 from eosin.engine.optim import optimizer
-from eosin.methods.arml import Arml, Relocalized, SignedCam
+from eosin.methods.arml import Arml, Relocalization, Relocalized, SignedCam
 from eosin.methods.cam import Cam
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.cams import GradCam, Scaled
@@ -29,6 +30,8 @@ from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import PSPNet, Pyramid, UNet
 from methods.fake_lab import FakeLab
 from oracles import attention as slow
+from oracles import cam as linear
+from oracles import pooling
 
 TAGS = torch.tensor([[1.0, 0, 1], [0, 1, float("nan")]])
 SMALL: dict[str, Any] = {"tap": 2, "seg_net": "unet", "seg_depth": 3, "seg_width": 4}
@@ -44,9 +47,12 @@ def plan(**options: Any) -> FakeLab:
     return lab
 
 
-def classifier(**options: Any) -> Relocalized:
+def classifier(
+    attention: Any = "criss-cross", reactivation: bool = True, begin: int = 2, **options: Any
+) -> Relocalized:
     torch.manual_seed(0)
-    return Relocalized(3, partial(Encoder, "resnet18", (1, 2)), partial(GAP), partial(SoftMargin), **options)
+    encoder, ars = partial(Encoder, "resnet18", (1, 2)), partial(Relocalization, attention, reactivation)
+    return Relocalized(3, encoder, partial(GAP), partial(SoftMargin), ars, begin, **options)
 
 
 def stirred(net: Relocalized) -> Relocalized:
@@ -119,6 +125,15 @@ class TestRelocalized:
         groups = {id(p): group for group in net.groups(0.01) for p in group["params"]}
         gate = groups[id(net.ars.attention.gate)]
         assert gate["lr"] == pytest.approx(0.1) and gate["weight_decay"] == 0
+
+    @torch.no_grad()
+    def test_classes_may_compete_for_the_refined_pixels(self) -> None:
+        net = stirred(classifier(compete="softmax")).eval()
+        nn.init.normal_(net.head.bias)
+        maps = net.head(net.taps(images())[-1]).tolist()
+        for logits, single in zip(net.logits(net.maps(images())).tolist(), maps, strict=True):
+            shares = [pooling.gap(plane) for plane in linear.softmax_maps(single)]
+            assert logits == pytest.approx([math.log(s / (1 - s)) for s in shares], rel=1e-4)
 
     def test_each_half_can_be_left_out(self) -> None:
         assert list(dict(classifier(attention="none").ars.named_children())) == ["reactivation"]
@@ -269,7 +284,7 @@ class TestArml:
             {"relation": "relation"},
             {"vote_weight": 0},
             {"attention": "cca"},
-            {"compete": "softmax"},
+            {"compete": "sigmoid"},
             {"ars_begin": -1},
         ],
     )

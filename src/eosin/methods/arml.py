@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Self
@@ -29,24 +28,44 @@ from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import Net
 
 
-class Relocalized(CamClassifier):
-    """A classifier whose last features pass the activation relocalization scheme (ARS), also when maps are drawn.
+class Relocalization(nn.Sequential):
+    """The activation relocalization scheme (ARS), ``[B, D, h, w]`` to the same.
 
     Criss-cross attention tells every pixel of its row and its column; then a gate damps features where they are strong
-    already. Both begin as nothing: the attention by its gate, the damping because its convolution begins at 0 here. So
-    maps that are drawn before ``begin`` are those of a plain classifier, and nothing jumps at it.
+    already. Both begin as nothing: the attention by its gate, the damping because its convolution begins at 0 here.
+
+    Args:
+        attention: ``criss-cross`` or ``none``.
+        reactivation: whether features are damped.
+        channels: D.
+    """
+
+    def __init__(self, attention: Literal["criss-cross", "none"], reactivation: bool, channels: int) -> None:
+        super().__init__()
+        if attention == "criss-cross":
+            self.attention = CrissCross(channels)
+        if reactivation:
+            self.reactivation = ReactivationGate()
+            nn.init.zeros_(self.reactivation.conv.weight)
+
+
+class Relocalized(CamClassifier):
+    """A classifier whose last features pass a module, also when maps are drawn, but not in the first epochs.
+
+    The module begins as nothing: maps that are drawn before ``begin`` are those of a plain classifier, and nothing
+    jumps at it.
 
     Args:
         classes: K.
         encoder: makes the encoder; its last tap is refined and classified.
         pool: makes the pooling, ``[B, K, h, w]`` to ``[B, K]``.
         loss: makes the tag loss, ``(scores [B, K], tags [B, K])`` to a scalar.
+        ars: makes the module, of D: ``[B, D, h, w]`` to the same.
+        begin: the epoch, counted from 0, from which on training uses and trains it.
+        compete: as in :class:`CamClassifier`.
         scale: images are resized by this factor before the encoder.
         dropout: share of feature channels dropped before the 1x1 convolution.
         head_rate: by what the learning rate of the 1x1 convolution is multiplied.
-        attention: ``criss-cross`` or ``none``.
-        reactivation: whether features are damped.
-        begin: the epoch, counted from 0, from which on training uses and trains both.
     """
 
     def __init__(
@@ -55,21 +74,15 @@ class Relocalized(CamClassifier):
         encoder: Callable[[], Features],
         pool: Callable[[], nn.Module],
         loss: Callable[[], nn.Module],
+        ars: Callable[[int], nn.Module],
+        begin: int,
+        compete: Literal["softmax", "none"] = "none",
         scale: float = 1.0,
         dropout: float = 0.0,
         head_rate: float = 1.0,
-        attention: Literal["criss-cross", "none"] = "criss-cross",
-        reactivation: bool = True,
-        begin: int = 2,
     ) -> None:
-        super().__init__(classes, encoder, pool, loss, "none", scale, dropout, head_rate)
-        steps: OrderedDict[str, nn.Module] = OrderedDict()
-        if attention == "criss-cross":
-            steps["attention"] = CrissCross(self.encoder.channels[-1])
-        if reactivation:
-            steps["reactivation"] = ReactivationGate()
-            nn.init.zeros_(steps["reactivation"].conv.weight)  # type: ignore[union-attr, arg-type]
-        self.ars = nn.Sequential(steps)
+        super().__init__(classes, encoder, pool, loss, compete, scale, dropout, head_rate)
+        self.ars = ars(self.encoder.channels[-1])
         self.begin = begin
 
     def taps(self, image: Tensor) -> list[Tensor]:
@@ -129,6 +142,7 @@ class Arml(FirstStage, SecondStage, Method):
         Ingredient("samples relation mining (SRM)", "segmenter", {"relation": "none"}),
     )
 
+    compete: Literal["softmax", "none"] = "none"
     attention: Literal["criss-cross", "none"] = "criss-cross"
     reactivation: bool = True
     ars_begin: int = Field(default=2, ge=0)
@@ -163,10 +177,10 @@ class Arml(FirstStage, SecondStage, Method):
             lab,
             Relocalized,
             *levels[:-1],
-            head_rate=self.head_rate,
-            attention=self.attention,
-            reactivation=self.reactivation,
+            ars=partial(Relocalization, self.attention, self.reactivation),
             begin=self.ars_begin,
+            compete=self.compete,
+            head_rate=self.head_rate,
         )
         classifier = lab.fit("classifier", build)
         masks = {}
