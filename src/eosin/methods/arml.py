@@ -35,12 +35,12 @@ class Relocalization(nn.Sequential):
     already. Both begin as nothing: the attention by its gate, the damping because its convolution begins at 0 here.
 
     Args:
+        channels: D.
         attention: ``criss-cross`` or ``none``.
         reactivation: whether features are damped.
-        channels: D.
     """
 
-    def __init__(self, attention: Literal["criss-cross", "none"], reactivation: bool, channels: int) -> None:
+    def __init__(self, channels: int, attention: Literal["criss-cross", "none"], reactivation: bool) -> None:
         super().__init__()
         if attention == "criss-cross":
             self.attention = CrissCross(channels)
@@ -177,7 +177,7 @@ class Arml(FirstStage, SecondStage, Method):
             lab,
             Relocalized,
             *levels[:-1],
-            ars=partial(Relocalization, self.attention, self.reactivation),
+            ars=partial(Relocalization, attention=self.attention, reactivation=self.reactivation),
             begin=self.ars_begin,
             compete=self.compete,
             head_rate=self.head_rate,
