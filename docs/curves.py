@@ -1,6 +1,6 @@
 """Draw how finished runs learnt: mIoU on the validation split by epoch of the step that was trained last.
 
-    python docs/curves.py docs/pictures/one-stage-curves.svg "cam=runs/cam" "pdseg, 24 epochs=runs/pdseg-24"
+    python docs/curves.py docs/pictures/one-stage-curves.png "cam=runs/cam" "pdseg, 24 epochs=runs/pdseg-24"
 
 Runs that share a name share a colour, one line each.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from eosin.report.reading import read_journal
@@ -38,12 +37,11 @@ def draw(target: Path, named: list[tuple[str, Path]]) -> None:
     axes.set_ylabel("mIoU, validation")
     axes.grid(alpha=0.3)
     axes.legend()
-    with matplotlib.rc_context({"svg.hashsalt": target.stem}):
-        figure.savefig(target, metadata={"Date": None})
+    figure.savefig(target, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3 or not all("=" in argument for argument in sys.argv[2:]):
-        sys.exit("usage: python docs/curves.py PICTURE.svg NAME=RUN...")
+        sys.exit("usage: python docs/curves.py PICTURE.png NAME=RUN...")
     split = [argument.split("=", 1) for argument in sys.argv[2:]]
     draw(Path(sys.argv[1]), [(name, Path(run)) for name, run in split])

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _page import write
 
-from eosin.core.artifact import read_json, write_text
+from eosin.core.artifact import read_json
 from eosin.verbs.models import score
 
 COLUMNS = {
@@ -51,9 +52,4 @@ def table(comparison: Path, data: Path) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         sys.exit("usage: python docs/patches.py PAGE BLOCK COMPARISON DATA")
-    page, block = Path(sys.argv[1]), sys.argv[2]
-    head, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {block} -->\n")
-    _, end, tail = rest.partition(f"<!-- /{block} -->")
-    if not end:
-        sys.exit(f"{page}: has no block {block}")
-    write_text(page, f"{head}{begin}{table(Path(sys.argv[3]), Path(sys.argv[4]))}\n{end}{tail}")
+    write(Path(sys.argv[1]), sys.argv[2], table(Path(sys.argv[3]), Path(sys.argv[4])))

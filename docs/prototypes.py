@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from _page import write
 
-from eosin.core.artifact import read_json, write_text
+from eosin.core.artifact import read_json
 from eosin.data.dataset import Dataset
 from eosin.report.prototypes import looks, prototypes_of
 from eosin.slides.image import read_mask
@@ -66,9 +67,4 @@ def table(runs: list[Path], split: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 5:
         sys.exit("usage: python docs/prototypes.py PAGE BLOCK SPLIT RUN...")
-    page, block, split = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    head, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {block} -->\n")
-    _, end, tail = rest.partition(f"<!-- /{block} -->")
-    if not end:
-        sys.exit(f"{page}: has no block {block}")
-    write_text(page, f"{head}{begin}{table([Path(run) for run in sys.argv[4:]], split)}\n{end}{tail}")
+    write(Path(sys.argv[1]), sys.argv[2], table([Path(run) for run in sys.argv[4:]], sys.argv[3]))

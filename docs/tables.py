@@ -16,7 +16,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from eosin.core.artifact import write_text
+from _page import write
+
 from eosin.report.adapt.write import PICTURE as PLOT
 from eosin.report.table import results_table
 
@@ -25,17 +26,13 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 
 def fill(page: Path, block: str, sources: list[Path]) -> None:
     """Put the table of runs, or a comparison, into the named block of ``page``."""
-    begin, end = f"<!-- {block} -->", f"<!-- /{block} -->"
-    text = page.read_text(encoding="utf-8")
-    if begin not in text or end not in text:
-        sys.exit(f"{page}: has no block {begin} ... {end}")
     told = next((path for name in ("compare.md", "adapt.md") if (path := sources[0] / name).is_file()), None)
     table = results_table(sources) if told is None else lowered(told.read_text(encoding="utf-8"))
     if f"]({PLOT})" in table:
         picture = PICTURES / f"{block}.svg"
         shutil.copyfile(sources[0] / PLOT, picture)
         table = table.replace(f"]({PLOT})", f"]({Path(os.path.relpath(picture, page.resolve().parent)).as_posix()})")
-    write_text(page, re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{table.strip()}\n{end}", text, flags=re.DOTALL))
+    write(page, block, table)
 
 
 def lowered(text: str) -> str:

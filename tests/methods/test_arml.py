@@ -51,11 +51,10 @@ def classifier(
     attention: Any = "criss-cross", reactivation: bool = True, begin: int = 2, **options: Any
 ) -> Relocalized:
     torch.manual_seed(0)
-    encoder, ars = (
-        partial(Encoder, "resnet18", (1, 2)),
-        partial(Relocalization, attention=attention, reactivation=reactivation),
+    ars = partial(Relocalization, attention=attention, reactivation=reactivation)
+    return Relocalized(
+        3, partial(Encoder, "resnet18", (1, 2)), partial(GAP), partial(SoftMargin), ars, begin, **options
     )
-    return Relocalized(3, encoder, partial(GAP), partial(SoftMargin), ars, begin, **options)
 
 
 def stirred(net: Relocalized) -> Relocalized:

@@ -99,7 +99,7 @@ class Relocalized(CamClassifier):
 
 
 class SignedCam:
-    """The class maps that a classifier pools, as they are. Of a pooled mean, Grad-CAM without ReLU is the same."""
+    """A classifier's signed class maps, before they compete. Of a pooled mean, Grad-CAM without ReLU is the same."""
 
     def __call__(self, learner: Mapped, image: Tensor) -> Tensor:
         """Maps ``[B, K, h, w]`` of images ``[B, 3, H, W]``."""
