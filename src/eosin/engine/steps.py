@@ -18,6 +18,7 @@ from typing import Any
 from eosin.core.artifact import read_json, write_json
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
 from eosin.core.fingerprint import Json, canonical, differences, digest, file_digest
+from eosin.core.memory import kept_memory
 from eosin.engine.device import cpu_seconds, energy_joules
 from eosin.engine.team import Team
 
@@ -102,7 +103,8 @@ class Steps:
         began, cpu, energy = time.perf_counter(), cpu_seconds(), energy_joules()
         making = _making(place)
         try:
-            notes = work(making) if together else self.team.first(lambda: work(making))
+            with kept_memory():
+                notes = work(making) if together else self.team.first(lambda: work(making))
             earlier = notes.pop("earlier", {"wall_s": 0.0, "cpu_s": 0.0})
             notes["wall_s"] = round(earlier["wall_s"] + time.perf_counter() - began, 1)
             notes["cpu_s"] = round(earlier["cpu_s"] + cpu_seconds() - cpu, 1)
