@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from eosin.parts.attention.cca import CCA
 from eosin.parts.attention.criss_cross import CrissCross, CrissCrossTwice
@@ -75,6 +77,26 @@ def test_position_attention_is_that_of_the_loop(size) -> None:
     for found, image in zip(module(x), x.tolist(), strict=True):
         expected = slow.position(image, *projections(module), module.gate.item())
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many values the largest tensor has that any operation makes."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        """Run it, and look at what comes out."""
+        made = function(*args, **(kwargs or {}))
+        self.count = max([self.count, *(part.numel() for part in tree_leaves(made) if isinstance(part, Tensor))])
+        return made
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_position_attention_never_holds_all_pairs_of_pixels(bf16: bool) -> None:
+    module, x = opened(PositionAttention(8), 0.7), torch.randn(1, 8, 40, 50, requires_grad=True)
+    with Largest() as largest, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        module(x).float().sum().backward()
+    assert x.numel() <= largest.count < 2000**2 / 50
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class PositionAttention(nn.Module):
@@ -17,7 +18,7 @@ class PositionAttention(nn.Module):
         reduction: C over the channels of ``q`` and ``k``; 4 in the paper, 8 in its code.
 
     Shapes:
-        ``[B, C, H, W]`` to the same, of any size; memory grows with ``(H W)^2``.
+        ``[B, C, H, W]`` to the same, of any size; time grows with ``(H W)^2``, memory does not.
     """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
@@ -31,6 +32,9 @@ class PositionAttention(nn.Module):
         """Features ``[B, C, H, W]``."""
         height, width = x.shape[2:]
         query, key, value = self.project(x.permute(0, 2, 3, 1).flatten(1, 2)).split(self.widths, -1)
-        weights = (query @ key.transpose(1, 2)).float().softmax(-1).to(value.dtype)  # [B, H W, H W]
-        attended: Tensor = (weights @ value).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        wider = (0, value.shape[-1] - query.shape[-1])  # kernels that need not hold all weights take one width for all
+        query, key = F.pad(query, wider), F.pad(key, wider)
+        heads = (query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1))
+        found = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
+        attended: Tensor = found.unflatten(1, (height, width)).permute(0, 3, 1, 2)
         return x + self.gate * attended.to(x.dtype)
