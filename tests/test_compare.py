@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -462,6 +463,19 @@ def test_a_killed_comparison_goes_on_and_opened_no_training_mask(
         truth = dataset.truth(split)
         assert truth is not None
         assert {truth.path(i) in seen for i in range(len(truth))} == {wanted}, split
+
+
+def test_a_second_process_makes_what_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    one = cell(Plan("weak", "weak.v1.yaml"), Dataset.open("data"), 0, Path("shared/runs"))
+    planned = [replace(one, folder=one.folder.with_name(str(number))) for number in range(4)]
+    monkeypatch.setattr(cells, "_run", lambda one, progress: made.append(int(one.folder.name)))
+    with alone(planned[0].folder / cells.LOG, pytest.fail), alone(planned[2].folder / cells.LOG, pytest.fail):
+        cells.run_cells(planned, SILENT)
+    assert made == [1, 3, 0, 2]
+    made.clear()
+    cells.run_cells(planned, SILENT)
+    assert made == [0, 1, 2, 3], "the holds ended"
 
 
 def test_ctrl_c_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,15 @@ def alone(path: Path, waiting: Callable[[], None]) -> Iterator[IO[str]]:
         yield file
 
 
+def taken(path: Path) -> bool:
+    """Whether a process holds a file by ``alone`` at this moment."""
+    try:
+        with path.open("r+", encoding="utf-8") as file:
+            return not _held(file, shared=True)
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def sole(folder: Path) -> Iterator[None]:
     """Be the only process that works in a folder; the hold ends with this process, not with those that it started.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eosin.core.fingerprint import digest
-from eosin.core.lock import alone
+from eosin.core.lock import alone, taken
 from eosin.core.progress import Progress
 from eosin.data.dataset import Dataset
 from eosin.verbs.train import resolve
@@ -86,7 +86,7 @@ def cell(plan: Plan, dataset: Dataset, seed: int, out: Path, start: Cell | None 
 
 
 def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
-    """Make the runs that are missing, one after the other.
+    """Make the runs that are missing, one after the other; those that another process is making come last.
 
     Args:
         cells: all runs; finished ones are left as they are.
@@ -102,7 +102,9 @@ def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
         return []
     advance = progress.start("runs", len(missing))
     failures = []
-    for one in missing:
+    while missing:
+        one = next((one for one in missing if not taken(one.folder / LOG)), missing[0])
+        missing.remove(one)
         failure = _run(one, progress)
         if failure:
             failures.append(f"{one.folder.name}: {failure}")
