@@ -465,6 +465,20 @@ def test_a_killed_comparison_goes_on_and_opened_no_training_mask(
         assert {truth.path(i) in seen for i in range(len(truth))} == {wanted}, split
 
 
+def test_steps_that_rows_have_in_common_are_made_once(capfd: pytest.CaptureFixture[str]) -> None:
+    wider = {"name": "wider", "set": {"options.seg_width": 6}}
+    Path("widths.yaml").write_text(yaml.safe_dump({"base": "weak.v1.yaml", "rows": [{"name": "base"}, wider]}))
+    words = ("compare", "--ablation", "widths.yaml", "--data", "data", "--out", "widths", "--seeds", "1")
+    assert call(*words) == 0
+    base, wide = (Path("widths/runs", Path(arm["runs"][0]).name) for arm in read("widths")["arms"])
+    taken = {
+        path.parent.name: json.loads(path.read_text())["notes"].get("taken") for path in wide.glob("steps/*/step.json")
+    }
+    assert taken == {"classifier": str(base), "pseudo": str(base), "segmenter": None}
+    provenance = json.loads((wide / "provenance.json").read_text())
+    assert provenance["steps"]["classifier"]["taken"] == str(base)
+
+
 def test_a_second_process_makes_what_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     one = cell(Plan("weak", "weak.v1.yaml"), Dataset.open("data"), 0, Path("shared/runs"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -106,15 +107,67 @@ def test_another_setting_is_stale_and_says_what_and_which_redo(tmp_path: Path, d
         lab_at(run, data).fit("a", partial(Toy, mask="x"))
 
 
-def two_stages(run: Path, data: Path, made: Recipe | None = None, again: frozenset[str] = frozenset()) -> EngineLab:
+def two_stages(
+    run: Path,
+    data: Path,
+    made: Recipe | None = None,
+    again: frozenset[str] = frozenset(),
+    others: Path | None = None,
+) -> EngineLab:
     """The whole chain of a two-stage method, scored and exported."""
-    lab = EngineLab(Workplace(run, Dataset.open(data), made or recipe(), "tags", Silent(), again))
+    lab = EngineLab(Workplace(run, Dataset.open(data), made or recipe(), "tags", Silent(), again, others=others))
     first = lab.fit("a", partial(Toy))
     masks = lab.label("drawn", first, RULE)
     second = lab.fit("b", partial(Toy, mask="drawn"), masks={"drawn": masks})
     lab.score(second, "test")
     lab.export("export", second)
     return lab
+
+
+def taken(run: Path) -> dict[str, str | None]:
+    """Where each step of a run came from; None if it was made there."""
+    records = [json.loads(path.read_text()) for path in sorted(run.rglob("step.json"))]
+    return {record["name"]: record["notes"].get("taken") for record in records}
+
+
+def test_a_step_that_another_run_has_made_is_taken(tmp_path: Path, data: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    first = two_stages(one, data)
+    second = two_stages(two, data, others=tmp_path)
+    assert set(taken(one).values()) == {None}
+    assert taken(two) == dict.fromkeys(taken(one), str(one))
+    assert (two / "journal.jsonl").read_text() == (one / "journal.jsonl").read_text()
+    assert second.steps.costs() == first.steps.costs(), "what it takes to make them"
+    weights = "steps/a/weights.safetensors"
+    assert (one / weights).samefile(two / weights)
+    before = files_of(two)
+    two_stages(two, data, others=tmp_path)
+    assert files_of(two) == before
+
+
+def test_only_equal_steps_are_taken(tmp_path: Path, data: Path) -> None:
+    two_stages(tmp_path / "one", data)
+    two_stages(tmp_path / "seed", data, recipe().model_copy(update={"seed": 1}), others=tmp_path)
+    assert set(taken(tmp_path / "seed").values()) == {None}
+    lab = EngineLab(Workplace(tmp_path / "b", Dataset.open(data), recipe(), "tags", Silent(), others=tmp_path))
+    lab.fit("a", partial(Toy))
+    lab.fit("b", partial(Toy))
+    assert taken(tmp_path / "b") == {"a": str(tmp_path / "one"), "b": None}
+    assert [line["step"] for line in lab.journal.read()] == ["a"] * 2 + ["b"] * 2
+
+
+def test_what_is_damaged_or_to_be_redone_is_not_taken(tmp_path: Path, data: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    two_stages(one, data)
+    shutil.copytree(one, two)
+    two_stages(two, data, again=frozenset({"drawn"}), others=tmp_path)
+    assert set(taken(two).values()) == {None}
+    for run in (one, two):
+        with (run / "steps" / "a" / "weights.safetensors").open("ab") as file:
+            file.write(b"more")
+    two_stages(three, data, others=tmp_path)
+    assert taken(three)["a"] is None
+    assert taken(three)["drawn"] == str(one), "it was made from the same weights"
 
 
 def test_redo_does_a_step_and_all_that_is_made_from_it_again(tmp_path: Path, data: Path) -> None:

@@ -96,13 +96,14 @@ def run(
     track: Annotated[
         list[str] | None, typer.Option(metavar="WITH", help="Tell tensorboard or mlflow too (extra track).")
     ] = None,
+    reuse: Annotated[Path | None, typer.Option(metavar="RUNS", help="Take equal steps of runs in this folder.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe, score it on every labelled split, export the model and write a report."""
     State.json = as_json
     folder = shown(
         lambda progress: verbs.run(
-            recipe, data, out, overrides or [], redo or [], start, fraction, track or [], progress=progress
+            recipe, data, out, overrides or [], redo or [], start, fraction, track or [], reuse, progress=progress
         )
     )
     if leads():

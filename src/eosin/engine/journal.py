@@ -46,10 +46,15 @@ class Journal:
 
     def forget(self, step: str, since: int = 0) -> None:
         """Drop a step's lines from an epoch on, and a line cut by a kill."""
-        kept = [entry for entry in self.read() if entry["step"] != step or entry["epoch"] < since]
-        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
-        for listener in self.listeners:
-            listener.replay(kept)
+        self._replace([entry for entry in self.read() if entry["step"] != step or entry["epoch"] < since])
+
+    def take(self, step: str, path: Path) -> bool:
+        """Take a step's lines from another run's journal, unless there are any; returns whether it did."""
+        kept = self.read()
+        if any(entry["step"] == step for entry in kept):
+            return False
+        self._replace(kept + [entry for entry in Journal(path).read() if entry["step"] == step])
+        return True
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append a line and see it on the disk."""
@@ -59,3 +64,8 @@ class Journal:
             os.fsync(file.fileno())
         for listener in self.listeners:
             listener.write(entry)
+
+    def _replace(self, entries: list[dict[str, Any]]) -> None:
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in entries))
+        for listener in self.listeners:
+            listener.replay(entries)

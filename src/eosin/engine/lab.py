@@ -55,7 +55,7 @@ class EngineLab:
         self._place = place
         self.recipe, self.progress = place.recipe, place.progress
         self.classes: Classes = place.dataset.classes
-        self.steps = Steps(place.run, place.again, place.team)
+        self.steps = Steps(place.run, place.again, place.team, place.others)
         self._dataset = place.dataset  # a plan has no business with it
         self._issued: list[MaskSet] = []
         self.journal = Journal(place.run / "journal.jsonl", place.listeners)
@@ -106,9 +106,11 @@ class EngineLab:
             "masks": {key: mask.name for key, mask in masks.items()},
             **({"teacher": teacher.name} if teacher else {}),
         }
-
         work = partial(self._train, name, build, spec, masks, start, teacher)
         step = self.steps.do(f"steps/{name}", name, settings, inputs, work, resumes=True, together=True)
+        run = step.notes.get("taken") if self._place.team.leads else None
+        if run and self.journal.take(name, Path(run) / self.journal.path.name):
+            self.progress.say(f"{name}: taken from {run}")
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
     def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
@@ -167,9 +169,8 @@ class EngineLab:
             store(built(build, name, self.recipe.seed).state_dict(), folder)
             return {"selection": "last"}
 
-        step = self.steps.do(
-            f"steps/{name}", name, {"kind": "keep", "build": build, "seed": self.recipe.seed}, {}, work
-        )
+        settings = {"kind": "keep", "build": build, "seed": self.recipe.seed}
+        step = self.steps.do(f"steps/{name}", name, settings, {}, work)
         return self._remember(name, build, step.folder, step.digest, "last")
 
     def make(self, kind: str, name: str, work: Callable[[Path], None], *inputs: Artifact) -> Artifact:
@@ -179,9 +180,8 @@ class EngineLab:
             work(folder)
             return {}
 
-        step = self.steps.do(
-            f"steps/{name}", name, {"kind": kind, "work": work}, {a.name: a.digest for a in inputs}, noted
-        )
+        made = {artifact.name: artifact.digest for artifact in inputs}
+        step = self.steps.do(f"steps/{name}", name, {"kind": kind, "work": work}, made, noted)
         return Artifact(name, step.folder, step.digest)
 
     @property
@@ -383,8 +383,8 @@ class EngineLab:
         selection, judge = judge_of(spec, self._dataset, self.protocol(self.classes), self.tiling, device)
         paths = {key: mask.path for key, mask in masks.items()}
         view = WeakView(self.items, spec.augment, self.recipe.seed, paths, self.classes.ignore)
-        device.place(learner)
         seed, journal, progress = self.recipe.seed, self.journal, self.progress
+        device.place(learner)
         kept, earlier = Fit(name, learner, view, spec, seed, selection, judge, device, journal, progress, folder).run()
         if device.team.leads:
             store(kept.weights, folder)

@@ -52,16 +52,20 @@ class Steps:
             removed only when its turn has come, so a run that is refused has lost nothing. What was removed is written
             down until the run ends, so that the same call goes on from there if it is interrupted.
         team: the processes that share the work; the first one writes.
+        others: a folder of runs; a step that one of them has made by the same settings and inputs is not made again.
 
     Raises:
         WrongUse: if a name in ``again`` is not a step that was begun.
     """
 
-    def __init__(self, run: Path, again: Iterable[str] = (), team: Team | None = None) -> None:
+    def __init__(
+        self, run: Path, again: Iterable[str] = (), team: Team | None = None, others: Path | None = None
+    ) -> None:
         self.run = run
         self.asked = frozenset(again)
         self.again = set(again)
         self.team = team or Team()
+        self.others = others
         self.removed: set[str] = set()
         if self.again:
             self.team.first(self._check_again)
@@ -147,16 +151,34 @@ class Steps:
             begun = read_json(making / BEGUN)
             if begun["digest"] != mark:
                 raise Stale(_stale(making, name, begun["form"], form, "half made"))
-        else:
+        elif name in self.again or not self._take(place, mark):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
             write_json(making / BEGUN, {"name": name, "digest": mark, "form": form})
         for summary in MADE_LAST:
             (self.run / summary).unlink(missing_ok=True)
-        return None
+        return self._finished(place, name, form, mark) if place.exists() else None
+
+    def _take(self, place: Path, mark: str) -> bool:
+        """Share the files of a step that another run has made by the same settings and inputs, if there is one."""
+        making, there = _making(place), place.relative_to(self.run)
+        for source in sorted(self.others.glob(f"*/{there.as_posix()}")) if self.others else []:
+            if not (source / RECORD).is_file() or (record := _read(source / RECORD))["digest"] != mark:
+                continue
+            shutil.rmtree(making, ignore_errors=True)
+            try:
+                shutil.copytree(source, making, ignore=shutil.ignore_patterns(RECORD), copy_function=_link)
+            except (OSError, shutil.Error):  # it is being made again there
+                continue
+            if _content(making) == record["content"]:
+                run = source.parents[len(there.parts) - 1]
+                write_json(making / RECORD, {**record, "notes": {**record["notes"], "taken": str(run)}})
+                _name(making, place)
+                return True
+        return False
 
     def costs(self) -> dict[str, float]:
-        """Wall and processor seconds of all finished steps together, in however many sittings they were made.
+        """Wall and processor seconds of all finished steps together, in however many sittings and runs they were made.
 
         Joules too, where every step could read them; they are those of the whole machine.
         """
@@ -206,6 +228,14 @@ def _end(place: Path, name: str, form: Json, mark: str, inputs: dict[str, str], 
     write_json(making / RECORD, {**record, "form": form, "notes": notes})
     _name(making, place)
     return _step(place, {**record, "notes": notes})
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _name(making: Path, place: Path) -> None:

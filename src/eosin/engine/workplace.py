@@ -86,6 +86,7 @@ class Workplace:
         team: the processes that share the work.
         listeners: are told what the journal says.
         weights: the terms of the pretrained weights that training begins with.
+        others: a folder of runs, whose steps are taken where they are the same.
     """
 
     run: Path
@@ -98,6 +99,7 @@ class Workplace:
     team: Team = field(default_factory=Team)
     listeners: tuple[Listener, ...] = ()
     weights: tuple[str, ...] = ()
+    others: Path | None = None
 
     @property
     def licences(self) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ def run_cells(cells: Sequence[Cell], progress: Progress) -> list[str]:
 def _run(one: Cell, progress: Progress) -> str | None:
     """Run ``eosin run`` and follow what it does; returns why it failed, or None."""
     command = [sys.executable, "-m", "eosin", "run", one.recipe, "--data", str(one.data), "--out", str(one.folder)]
+    command += ["--reuse", str(one.folder.parent)]
     command += [part for override in one.overrides for part in ("--set", override)]
     command += ["--start", str(one.start)] if one.start else []
     command += ["--fraction", str(one.fraction)] if one.fraction < 1 else []

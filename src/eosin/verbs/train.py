@@ -36,6 +36,7 @@ def run(
     start: Path | None = None,
     fraction: float = 1.0,
     track: Sequence[str] = (),
+    reuse: Path | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Train, score on every labelled split, export and report.
@@ -49,6 +50,7 @@ def run(
         start: another run; every trained step begins with the weights of its step of the same name.
         fraction: train on this share of the training items only, whole patients as far as it goes, by the seed.
         track: ``tensorboard`` or ``mlflow``: what is told besides what the journal holds.
+        reuse: a folder of runs; what one of them has made by the same settings, from the same data, is taken from it.
         progress: is told what happens.
 
     Returns:
@@ -67,6 +69,8 @@ def run(
     from eosin.parts.backbones.known import terms
 
     resolved, plan = resolve(recipe, overrides)
+    if reuse is not None and not reuse.is_dir():
+        raise WrongUse(f"--reuse {reuse}: no such folder; give one that holds runs")
     out = out or Path("runs") / Path(recipe).stem
     asked = trackers(track, out, resolved)
     with ExitStack() as stack:
@@ -84,7 +88,9 @@ def run(
         _say_data(resolved, whole, dataset, progress)
         again, listeners = frozenset(redo), tuple(told)
         weights = terms(resolved.options)
-        place = Workplace(out, dataset, resolved, plan.supervision, progress, again, starting, team, listeners, weights)
+        place = Workplace(
+            out, dataset, resolved, plan.supervision, progress, again, starting, team, listeners, weights, reuse
+        )
         taken = {"digest": whole.digest, "fraction": fraction}
         _carry_out(plan, place, taken, Path(recipe).stem)
     return out
