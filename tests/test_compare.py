@@ -257,6 +257,17 @@ def test_an_ablation_runs_its_rows(
     assert read("ablated")["arms"][1]["claim"]["miou"] == 62.5
 
 
+def test_rows_of_an_ablation_change_another_recipe(there: None) -> None:
+    Path("tables").mkdir(exist_ok=True)
+    rows = [{"name": "base"}, {"name": "hot", "set": {"fit.segmenter.lr": 0.01}}]
+    Path("tables/other.yaml").write_text(yaml.safe_dump({"base": "cam-phantom", "rows": rows}))
+    plans = asked_for([], "tables/other.yaml", Path("data"), ["fit.batch=2"], "bound.yaml").plans
+    made = [resolve(plan.recipe, plan.overrides)[0] for plan in plans]
+    assert [recipe.method for recipe in made] == ["supervised"] * 2
+    assert [recipe.fit["segmenter"]["lr"] for recipe in made] == [0.001, 0.01]
+    assert {recipe.fit["segmenter"]["batch"] for recipe in made} == {2}
+
+
 def test_a_budget_gives_the_same_settings_again(started: list[list[str]]) -> None:
     words = ("compare", "--methods", "bound.yaml", "--data", "data", "--out", "budgeted", "--seeds", "1")
     assert call(*words, "--budget", "minutes=0.005") == 0
@@ -329,6 +340,9 @@ ABLATED = {"base": "bound.yaml", "rows": [{"name": "a"}, {"name": "b", "set": {"
         (("--methods", "bound.yaml", "--data", "data", "--budget", "hours=3"), "write minutes=N"),
         (("--methods", "bound.yaml", "--data", "data", "--budget", "minutes=nan"), "a number above 0"),
         (("--methods", "bound.yaml"), "needs --data"),
+        (("--methods", "bound.yaml", "--base", "cam-glas"), "add --ablation FILE"),
+        (("--ablation", "mixed.yaml", "--base", "cam-glass", "--data", "data"), "did you mean 'cam-glas'"),
+        (("--adapt", "data", "data", "--base", "cam-glas"), "takes no --base"),
         (("--ablation", "nothing.yaml"), "no such ablation file"),
         (("--ablation", "cam-fantom"), "did you mean 'cam-phantom'"),
         (("--ablation", "mixed.yaml", "--data", "data"), "different protocols (a: strict, b: binary)"),

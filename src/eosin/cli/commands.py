@@ -131,6 +131,7 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
     runs: Annotated[list[Path] | None, typer.Argument(help="Finished runs; the first is the baseline.")] = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="Methods or recipes to run instead.")] = None,
     ablation: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to run instead: a file or name.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="RECIPE", help="With --ablation: what its rows change.")] = None,
     data: Annotated[Path | None, typer.Option(help="A data set, or a folder of folds.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many; 3, or 1 with folds.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables and runs.")] = Path("runs/compare"),
@@ -159,8 +160,8 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
     """Compare runs, methods or the rows of an ablation: scores, intervals, paired tests, cost, published numbers."""
     State.json = as_json
     if adapt is not None:
-        others = {"RUNS": runs, "--ablation": ablation, "--data": data, "--budget": budget, "--group": group}
-        _refuse("--adapt takes no", others, "the two data sets are all that it compares on")
+        others = {"--ablation": ablation, "--base": base, "--data": data, "--budget": budget, "--group": group}
+        _refuse("--adapt takes no", {"RUNS": runs, **others}, "the two data sets are all that it compares on")
         _adapt(adapt, methods, fractions, seeds, scratch, out, overrides or [], split)
         return
     _refuse(
@@ -173,6 +174,7 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
             runs or [],
             methods=names(methods),
             ablation=ablation,
+            base=base,
             data=data,
             seeds=seeds,
             out=out,

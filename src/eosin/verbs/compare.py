@@ -32,6 +32,7 @@ def compare(  # noqa: PLR0913 - the options of the command
     *,
     methods: Sequence[str] = (),
     ablation: str | Path | None = None,
+    base: str | None = None,
     data: Path | None = None,
     seeds: int | None = None,
     out: Path = Path("runs/compare"),
@@ -48,6 +49,7 @@ def compare(  # noqa: PLR0913 - the options of the command
         runs: finished runs; those that differ in seed or fold alone are one row.
         methods: methods or recipes to run; a method takes its recipe for the data, else its default one.
         ablation: a shipped ablation's name, or a YAML file, whose rows are run.
+        base: the recipe that the rows of the ablation change, in place of its own.
         data: a data set, or a folder of folds that ``eosin data split --folds`` made; phantom recipes draw their own.
         seeds: how many; 3 by default, 1 with folds.
         out: where tables and runs go.
@@ -67,6 +69,8 @@ def compare(  # noqa: PLR0913 - the options of the command
     """
     if sum(map(bool, (runs, methods, ablation))) != 1:
         raise WrongUse("compare takes either runs, or --methods, or --ablation")
+    if base and not ablation:
+        raise WrongUse(f"--base {base}: it is what the rows of an ablation change; add --ablation FILE")
     if runs:
         if data or seeds or overrides or budget:
             raise WrongUse("compare of finished runs takes no --data, --seeds, --set or --budget; they are as they are")
@@ -74,7 +78,12 @@ def compare(  # noqa: PLR0913 - the options of the command
         comparison = build(read, command=command, groups=groups)
     else:
         cells = _cells(
-            asked_for(methods, str(ablation or ""), data, overrides), seeds, out, budget, (split, groups), progress
+            asked_for(methods, str(ablation or ""), data, overrides, base),
+            seeds,
+            out,
+            budget,
+            (split, groups),
+            progress,
         )
         failures = run_cells(cells, progress)
         made = [_read(one, split) for one in cells if one.finished]
@@ -95,7 +104,9 @@ class Asked:
     sets: list[Dataset]
 
 
-def asked_for(methods: Sequence[str], ablation: str, data: Path | None, overrides: Sequence[str]) -> Asked:
+def asked_for(
+    methods: Sequence[str], ablation: str, data: Path | None, overrides: Sequence[str], base: str | None = None
+) -> Asked:
     """The arms and data sets of the command's options.
 
     Raises:
@@ -105,7 +116,8 @@ def asked_for(methods: Sequence[str], ablation: str, data: Path | None, override
         if override.partition("=")[0].strip() == "seed":
             raise WrongUse(f"--set {override}: the seeds are 0 to N-1 of --seeds N")
     sets = _sets(data) if data else []
-    plans = _rows(ablation, overrides) if ablation else _methods(methods, sets[0].name if sets else PHANTOM, overrides)
+    name = sets[0].name if sets else PHANTOM
+    plans = _rows(ablation, base, overrides) if ablation else _methods(methods, name, overrides)
     protocols = {plan.name: resolve(plan.recipe, plan.overrides)[0].protocol for plan in plans}
     if len(set(protocols.values())) > 1:
         said = ", ".join(f"{name}: {protocol}" for name, protocol in protocols.items())
@@ -164,10 +176,10 @@ def _methods(methods: Sequence[str], dataset: str, overrides: Sequence[str]) -> 
     return list(plans.values())
 
 
-def _rows(ablation: str, overrides: Sequence[str]) -> list[Plan]:
-    """A plan for each row of an ablation."""
+def _rows(ablation: str, base: str | None, overrides: Sequence[str]) -> list[Plan]:
+    """A plan for each row of an ablation, over its own recipe or another one."""
     table = load_ablation(ablation)
-    return [Plan(row.name, table.base, (*overrides, *table.overrides(k))) for k, row in enumerate(table.rows)]
+    return [Plan(row.name, base or table.base, (*overrides, *table.overrides(k))) for k, row in enumerate(table.rows)]
 
 
 def _sets(data: Path) -> list[Dataset]:
