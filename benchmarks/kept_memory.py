@@ -2,7 +2,7 @@
 
 Usage: ``python benchmarks/kept_memory.py [--threads 1] [--quick] [--write PAGE]``.
 
-Full training steps in the precision of this machine, within ``eosin.core.memory.kept_memory`` as all work of a run is,
+Full training steps in the precision of this machine, within ``eosin.core.memory.kept_memory`` as fits are,
 against the same steps with the C library as it comes. Each rival is a process of its own, for a process's peak never
 falls; a ratio is the median over rounds in which they take turns.
 """

@@ -4,8 +4,8 @@
 
 replaces what stands between ``<!-- phantom-patches -->`` and ``<!-- /phantom-patches -->`` by the scores of the models
 that the comparison has trained, on the test split of the data set that is named last. Runs whose recipe has that
-protocol are scored already. The last column is from their journals: the mean of the fused map over patches of the
-class, in the epoch that was kept.
+protocol are scored already. The last column is from their journals: the mean of the fused map over the training patches
+of the class, as they were seen in the epoch that was kept.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import numpy as np
 from _page import write
 
 from eosin.core.artifact import read_json
+from eosin.data.dataset import Dataset
 from eosin.report.compare.read import Run, read_run
 from eosin.verbs.models import score
 
 PROTOCOL, SPLIT, SHINE = "mil-patch", "test", "f_w on positives"
+TRAINING = "f_w on training positives"
 
 COLUMNS = {
     "F1, released": ("released", "f1"),
@@ -46,6 +48,8 @@ def cell(values: list[float], digits: int = 3) -> str:
 
 def scores(run: Run, data: Path) -> Mapping[str, Any]:
     """Both halves of ``mil-patch``, by name."""
+    if run.data["digest"] != Dataset.open(data).digest:
+        sys.exit(f"{data}: not the data set of {run.folder}")
     entry = run.entry if run.entry["protocol"] == PROTOCOL else score(run.folder, data, SPLIT, PROTOCOL)
     return entry["mil_patch"]  # type: ignore[no-any-return]
 
@@ -58,7 +62,7 @@ def shine(run: Run) -> float:
 
 def table(comparison: Path, data: Path) -> str:
     """Markdown: one row an arm."""
-    lines = [f"| Arm | Runs | {' | '.join(COLUMNS)} | {SHINE} |", f"| --- |{' ---: |' * (2 + len(COLUMNS))}"]
+    lines = [f"| Arm | Runs | {' | '.join(COLUMNS)} | {TRAINING} |", f"| --- |{' ---: |' * (2 + len(COLUMNS))}"]
     for arm in read_json(comparison / "compare.json")["arms"]:
         runs = [read_run(comparison / "runs" / Path(run).name, SPLIT, arm["name"]) for run in arm["runs"]]
         found = [scores(run, data) for run in runs]

@@ -165,9 +165,51 @@ def test_what_is_damaged_or_to_be_redone_is_not_taken(tmp_path: Path, data: Path
     for run in (one, two):
         with (run / "steps" / "a" / "weights.safetensors").open("ab") as file:
             file.write(b"more")
+    (tmp_path / "0").mkdir()
+    (one / "steps" / "drawn").rename(tmp_path / "0" / "drawn")
+    for number, record in enumerate(("{}", "{", '{"schema": 1}')):
+        strange = tmp_path / f"0{number}" / "steps" / "a"
+        strange.mkdir(parents=True)
+        (strange / "step.json").write_text(record)
     two_stages(three, data, others=tmp_path)
-    assert taken(three)["a"] is None
-    assert taken(three)["drawn"] == str(one), "it was made from the same weights"
+    assert taken(three) == {**dict.fromkeys(taken(one), str(one)), "a": None, "drawn": str(two)}, (
+        "the rest was made from the same weights"
+    )
+
+
+def test_what_was_made_from_other_pixels_or_in_another_way_is_not_taken(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_stages(tmp_path / "one", data)
+    shutil.copytree(data, tmp_path / "normalised")
+    two_stages(tmp_path / "two", tmp_path / "normalised", others=tmp_path)
+    monkeypatch.setattr("eosin.engine.workplace.__version__", "0.0.0")
+    two_stages(tmp_path / "three", data, others=tmp_path)
+    for run in ("two", "three"):
+        assert set(taken(tmp_path / run).values()) == {None}
+
+
+def test_a_taken_fit_has_the_journal_of_its_source(tmp_path: Path, data: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    two_stages(one, data)
+    lines = (one / "journal.jsonl").read_text().splitlines(keepends=True)
+    two.mkdir()
+    other = {**json.loads(lines[0]), "losses": {"tags": 9.0}}
+    (two / "journal.jsonl").write_text(json.dumps(other) + "\n")  # of a fit that was killed before its checkpoint
+    two_stages(two, data, others=tmp_path)
+    assert (two / "journal.jsonl").read_text() == "".join(lines)
+    for run in (one, two):
+        (run / "journal.jsonl").write_text("".join(lines[1:]))
+    two_stages(three, data, others=tmp_path)
+    assert [taken(three)[name] for name in ("a", "b")] == [None, str(one)], "a fit whose first epoch is lost"
+
+
+def test_a_taken_step_is_a_folder_of_ones_own(tmp_path: Path, data: Path) -> None:
+    two_stages(tmp_path / "one", data)
+    for path in (tmp_path / "one").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    two_stages(tmp_path / "two", data, others=tmp_path)
+    assert (tmp_path / "two/steps/a").stat().st_mode & 0o200
 
 
 def test_redo_does_a_step_and_all_that_is_made_from_it_again(tmp_path: Path, data: Path) -> None:

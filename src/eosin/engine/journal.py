@@ -48,12 +48,12 @@ class Journal:
         """Drop a step's lines from an epoch on, and a line cut by a kill."""
         self._replace([entry for entry in self.read() if entry["step"] != step or entry["epoch"] < since])
 
-    def take(self, step: str, path: Path) -> bool:
-        """Take a step's lines from another run's journal, unless there are any; returns whether it did."""
-        kept = self.read()
-        if any(entry["step"] == step for entry in kept):
+    def take(self, step: str, run: Path) -> bool:
+        """Have the lines of a step that another run's journal has; False if they are not those of all its epochs."""
+        lines = [entry for entry in Journal(run / self.path.name).read() if entry["step"] == step]
+        if not lines or [entry["epoch"] for entry in lines] != list(range(lines[0]["epochs"])):
             return False
-        self._replace(kept + [entry for entry in Journal(path).read() if entry["step"] == step])
+        self._replace([*(entry for entry in self.read() if entry["step"] != step), *lines])
         return True
 
     def write(self, entry: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ class EngineLab:
         self._place = place
         self.recipe, self.progress = place.recipe, place.progress
         self.classes: Classes = place.dataset.classes
-        self.steps = Steps(place.run, place.again, place.team, place.others)
+        self.steps = Steps(place.run, place.again, place.team, place.others, place.made, place.progress)
         self._dataset = place.dataset  # a plan has no business with it
         self._issued: list[MaskSet] = []
         self.journal = Journal(place.run / "journal.jsonl", place.listeners)
@@ -107,10 +107,9 @@ class EngineLab:
             **({"teacher": teacher.name} if teacher else {}),
         }
         work = partial(self._train, name, build, spec, masks, start, teacher)
-        step = self.steps.do(f"steps/{name}", name, settings, inputs, work, resumes=True, together=True)
-        run = step.notes.get("taken") if self._place.team.leads else None
-        if run and self.journal.take(name, Path(run) / self.journal.path.name):
-            self.progress.say(f"{name}: taken from {run}")
+        step = self.steps.do(
+            f"steps/{name}", name, settings, inputs, work, True, True, partial(self.journal.take, name)
+        )
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
     def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:

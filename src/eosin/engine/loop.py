@@ -18,6 +18,7 @@ from torch import Tensor
 from eosin.core.artifact import write_json
 from eosin.core.errors import EosinError
 from eosin.core.learner import Learner
+from eosin.core.memory import kept_memory
 from eosin.core.progress import Progress
 from eosin.core.values import Batch, Clock, FitSpec, Selection
 from eosin.data.module import Plan, WeakView, loader
@@ -91,7 +92,7 @@ class Fit:
         advance = self.progress.start(self.name, plan.steps)
         if now.step:
             advance(now.step, f"goes on after step {now.step}")
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, kept_memory():
             try:
                 if now.step and now.step == (now.judged + 1) * plan.per_epoch:  # stopped while it was judged
                     self._end_of_epoch(now, interrupts)

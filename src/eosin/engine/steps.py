@@ -18,7 +18,7 @@ from typing import Any
 from eosin.core.artifact import read_json, write_json
 from eosin.core.errors import EosinError, Stale, WrongUse, nearest
 from eosin.core.fingerprint import Json, canonical, differences, digest, file_digest
-from eosin.core.memory import kept_memory
+from eosin.core.progress import SILENT, Progress
 from eosin.engine.device import cpu_seconds, energy_joules
 from eosin.engine.team import Team
 
@@ -53,19 +53,30 @@ class Steps:
             down until the run ends, so that the same call goes on from there if it is interrupted.
         team: the processes that share the work; the first one writes.
         others: a folder of runs; a step that one of them has made by the same settings and inputs is not made again.
+        made: how and from what steps are made, as far as their digests do not tell; noted with each, and only what has
+            the same is taken from others.
+        progress: is told what was taken.
 
     Raises:
         WrongUse: if a name in ``again`` is not a step that was begun.
     """
 
     def __init__(
-        self, run: Path, again: Iterable[str] = (), team: Team | None = None, others: Path | None = None
+        self,
+        run: Path,
+        again: Iterable[str] = (),
+        team: Team | None = None,
+        others: Path | None = None,
+        made: dict[str, Any] | None = None,
+        progress: Progress = SILENT,
     ) -> None:
         self.run = run
         self.asked = frozenset(again)
         self.again = set(again)
         self.team = team or Team()
         self.others = others
+        self.made = made
+        self.progress = progress
         self.removed: set[str] = set()
         if self.again:
             self.team.first(self._check_again)
@@ -79,6 +90,7 @@ class Steps:
         work: Callable[[Path], dict[str, Any]],
         resumes: bool = False,
         together: bool = False,
+        adopt: Callable[[Path], bool] = lambda run: True,
     ) -> Step:
         """Load a finished step or do its work.
 
@@ -91,6 +103,7 @@ class Steps:
                 it returns in ``earlier`` are added to its costs.
             resumes: the work goes on from what it finds in the folder; else the folder is empty.
             together: all processes do the work, of which the first alone may write; else the first does it.
+            adopt: takes over what another run has noted of the step beside its folder; False if it has not.
 
         Raises:
             Stale: if it was made, or half made, by other settings or inputs, saying which and what clears it.
@@ -101,15 +114,15 @@ class Steps:
         if self.again & {name, *inputs}:
             self.again.add(name)
         again = name in self.again and name not in self.removed
-        finished = self.team.first(lambda: self._begin(place, name, form, mark, resumes, again))
+        finished = self.team.first(lambda: self._begin(place, name, form, mark, resumes, again, adopt))
         if finished is not None:
             return finished
         began, cpu, energy = time.perf_counter(), cpu_seconds(), energy_joules()
         making = _making(place)
         try:
-            with kept_memory():
-                notes = work(making) if together else self.team.first(lambda: work(making))
+            notes = work(making) if together else self.team.first(lambda: work(making))
             earlier = notes.pop("earlier", {"wall_s": 0.0, "cpu_s": 0.0})
+            notes["made"] = self.made
             notes["wall_s"] = round(earlier["wall_s"] + time.perf_counter() - began, 1)
             notes["cpu_s"] = round(earlier["cpu_s"] + cpu_seconds() - cpu, 1)
             after = energy_joules()
@@ -138,7 +151,16 @@ class Steps:
         self.removed.add(name)
         write_json(self.run / REDOING, {"asked": sorted(self.asked), "removed": sorted(self.removed)})
 
-    def _begin(self, place: Path, name: str, form: Json, mark: str, resumes: bool, again: bool) -> Step | None:
+    def _begin(
+        self,
+        place: Path,
+        name: str,
+        form: Json,
+        mark: str,
+        resumes: bool,
+        again: bool,
+        adopt: Callable[[Path], bool],
+    ) -> Step | None:
         """The finished step; else make its folder ready, with what an earlier sitting left if that can be used."""
         making = _making(place)
         if again:
@@ -151,7 +173,7 @@ class Steps:
             begun = read_json(making / BEGUN)
             if begun["digest"] != mark:
                 raise Stale(_stale(making, name, begun["form"], form, "half made"))
-        elif name in self.again or not self._take(place, mark):
+        elif name in self.again or not self._take(place, mark, adopt):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
             write_json(making / BEGUN, {"name": name, "digest": mark, "form": form})
@@ -159,21 +181,27 @@ class Steps:
             (self.run / summary).unlink(missing_ok=True)
         return self._finished(place, name, form, mark) if place.exists() else None
 
-    def _take(self, place: Path, mark: str) -> bool:
-        """Share the files of a step that another run has made by the same settings and inputs, if there is one."""
+    def _take(self, place: Path, mark: str, adopt: Callable[[Path], bool]) -> bool:
+        """Share the files of a step that another run has made in the same way, if there is one."""
         making, there = _making(place), place.relative_to(self.run)
         for source in sorted(self.others.glob(f"*/{there.as_posix()}")) if self.others else []:
-            if not (source / RECORD).is_file() or (record := _read(source / RECORD))["digest"] != mark:
+            try:
+                record = _read(source / RECORD)
+            except EosinError:  # half made, or damaged
+                continue
+            if record["digest"] != mark or record["notes"].get("made") != self.made:
                 continue
             shutil.rmtree(making, ignore_errors=True)
             try:
-                shutil.copytree(source, making, ignore=shutil.ignore_patterns(RECORD), copy_function=_link)
-            except (OSError, shutil.Error):  # it is being made again there
+                _share(source, making)
+            except OSError:  # it is being made again there
                 continue
-            if _content(making) == record["content"]:
-                run = source.parents[len(there.parts) - 1]
-                write_json(making / RECORD, {**record, "notes": {**record["notes"], "taken": str(run)}})
+            run = source.parents[len(there.parts) - 1]
+            if _content(making) == record["content"] and adopt(run):
+                notes = {**record["notes"], "taken": str(run)}
+                write_json(making / RECORD, {**record, "notes": notes})
                 _name(making, place)
+                self.progress.say(f"{record['name']}: taken from {run}")
                 return True
         return False
 
@@ -230,12 +258,16 @@ def _end(place: Path, name: str, form: Json, mark: str, inputs: dict[str, str], 
     return _step(place, {**record, "notes": notes})
 
 
-def _link(source: str, target: str) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _share(source: Path, target: Path) -> None:
+    """Give the files of a step but its record second names in a new folder, or copy them where that cannot be."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path != source / RECORD:
+            second = target / path.relative_to(source)
+            second.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, second)
+            except OSError:
+                shutil.copyfile(path, second)
 
 
 def _name(making: Path, place: Path) -> None:

@@ -58,6 +58,7 @@ class FinishedSteps(Steps):
         work: Callable[[Path], dict[str, Any]],
         resumes: bool = False,
         together: bool = False,
+        adopt: Callable[[Path], bool] = lambda run: True,
     ) -> Step:
         """Load a finished step; see ``Steps.do``.
 

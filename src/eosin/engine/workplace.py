@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
+
+from eosin import __version__
 from eosin.core.artifact import Trained, read_json
 from eosin.core.classes import Classes
 from eosin.core.errors import WrongUse, nearest
 from eosin.core.progress import Progress
 from eosin.data.dataset import Dataset
+from eosin.engine.device import open_device
 from eosin.engine.journal import Listener
 from eosin.engine.steps import RECORD
 from eosin.engine.team import Team
@@ -100,6 +104,19 @@ class Workplace:
     listeners: tuple[Listener, ...] = ()
     weights: tuple[str, ...] = ()
     others: Path | None = None
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What results depend on that the digests of steps do not hold."""
+        device = open_device("auto")
+        return {
+            "data": str(self.dataset.folder.resolve()),
+            "device": device.name,
+            "precision": device.precision,
+            "processes": self.team.world,
+            "eosin": __version__,
+            "torch": torch.__version__,
+        }
 
     @property
     def licences(self) -> tuple[str, ...]:

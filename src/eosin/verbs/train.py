@@ -50,7 +50,7 @@ def run(
         start: another run; every trained step begins with the weights of its step of the same name.
         fraction: train on this share of the training items only, whole patients as far as it goes, by the seed.
         track: ``tensorboard`` or ``mlflow``: what is told besides what the journal holds.
-        reuse: a folder of runs; what one of them has made by the same settings, from the same data, is taken from it.
+        reuse: a folder of runs; what one of them has made in the same way is taken from it.
         progress: is told what happens.
 
     Returns:

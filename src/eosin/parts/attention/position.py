@@ -18,7 +18,7 @@ class PositionAttention(nn.Module):
         reduction: C over the channels of ``q`` and ``k``; 4 in the paper, 8 in its code.
 
     Shapes:
-        ``[B, C, H, W]`` to the same, of any size; time grows with ``(H W)^2``, memory does not.
+        ``[B, C, H, W]`` to the same, of any size. Time grows with ``(H W)^2``, in exported forms memory, too.
     """
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
