@@ -52,9 +52,20 @@ def test_another_c_library_is_left_alone(monkeypatch, answer):
     def library(name: None) -> object:
         if isinstance(answer, type):
             raise answer
-        return answer
+        return answer  # which knows no mallopt
 
     monkeypatch.setattr(memory.ctypes, "CDLL", library)
+    assert memory._glibc() is None
     with kept_memory():
-        done = True
-    assert done
+        pass
+
+
+@glibc
+@pytest.mark.parametrize(
+    "setting", [("MALLOC_TRIM_THRESHOLD_", "1"), ("GLIBC_TUNABLES", "glibc.cpu.x=1:glibc.malloc.hugetlb=1")]
+)
+def test_settings_of_the_user_stay(monkeypatch, setting):
+    monkeypatch.setenv(*setting)
+    few = BLOCK // resource.getpagesize() // 10
+    with kept_memory():
+        assert faults(4) > 4 * few

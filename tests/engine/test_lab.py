@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from engine.toys import SIDE, Toy, recipe, write_toys
 from eosin.core.artifact import MaskSet
@@ -17,6 +21,7 @@ from eosin.core.errors import EosinError, Stale, WrongUse
 from eosin.core.fingerprint import file_digest
 from eosin.core.progress import Silent
 from eosin.data.dataset import Dataset
+from eosin.engine import loop
 from eosin.engine.export import training_domain
 from eosin.engine.lab import EngineLab
 from eosin.engine.weights import without_weights
@@ -80,6 +85,26 @@ def test_the_journal_tells_every_epoch_and_the_best_one_is_kept(tmp_path: Path, 
     notes = json.loads((trained.folder / "step.json").read_text())["notes"]
     assert notes["score"] == best["val"]["miou"]
     assert notes["epoch"] == next(line["epoch"] for line in lines if line["val"]["miou"] == notes["score"])
+
+
+def test_memory_is_kept_while_a_fit_is_at_work(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    @contextmanager
+    def kept() -> Iterator[None]:
+        told.append("begun")
+        yield
+        told.append("ended")
+
+    def step(*arguments: Any) -> dict[str, Tensor]:
+        told.append("step")
+        return losses(*arguments)
+
+    losses = Toy.losses
+    monkeypatch.setattr(Toy, "losses", step)
+    monkeypatch.setattr(loop, "kept_memory", kept)
+    lab_at(tmp_path / "run", data).fit("a", partial(Toy))
+    assert told == ["begun", *["step"] * 6, "ended"]
 
 
 def test_a_finished_step_is_not_touched_again(tmp_path: Path, data: Path) -> None:
