@@ -106,10 +106,8 @@ class EngineLab:
             "masks": {key: mask.name for key, mask in masks.items()},
             **({"teacher": teacher.name} if teacher else {}),
         }
-        work = partial(self._train, name, build, spec, masks, start, teacher)
-        step = self.steps.do(
-            f"steps/{name}", name, settings, inputs, work, True, True, partial(self.journal.take, name)
-        )
+        work, adopt = partial(self._train, name, build, spec, masks, start, teacher), partial(self.journal.take, name)
+        step = self.steps.do(f"steps/{name}", name, settings, inputs, work, resumes=True, together=True, adopt=adopt)
         return self._remember(name, build, step.folder, step.digest, step.notes["selection"])
 
     def label(self, name: str, source: Trained, rule: Callable[[], MaskRule]) -> MaskSet:
