@@ -159,7 +159,7 @@ def test_the_segmenter_of_the_paper_has_its_size_and_a_supervised_twin(recipe: s
         assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 8_593_762
 
 
-@pytest.mark.parametrize("name", [name for name in shipped(ABLATIONS) if name.startswith("gland-")])
+@pytest.mark.parametrize("name", [name for name in shipped(ABLATIONS) if name.startswith(("gland-", "arml-"))])
 def test_every_row_of_an_ablation_can_be_built(name: str) -> None:
     ablation = load_ablation(name)
     for row in range(len(ablation.rows)):
@@ -167,6 +167,16 @@ def test_every_row_of_an_ablation_can_be_built(name: str) -> None:
         chosen.plan(lab)  # type: ignore[arg-type]
         with torch.device("meta"):
             lab.call("classifier").build()
+        lab.call("segmenter").build()  # MiT reads numbers while it is built
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "gap", "attention": "none"}])
+def test_the_classifier_begins_with_the_weights_of_xavier(options: dict[str, Any]) -> None:
+    lab = FakeLab()
+    Gland(**options).plan(lab)  # type: ignore[arg-type]
+    weight = lab.call("classifier").build().head.weight
+    classes, channels = weight.shape[:2]
+    assert 0.98 * (6 / (classes + channels)) ** 0.5 < weight.abs().max() <= (6 / (classes + channels)) ** 0.5
 
 
 @pytest.mark.parametrize(
