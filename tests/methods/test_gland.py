@@ -208,5 +208,5 @@ def test_the_pyramid_is_shown_level_by_level() -> None:
     torch.testing.assert_close(views["F"], maps)
     torch.testing.assert_close(views["P4"], learner.pool.levels(maps)[1])
     torch.testing.assert_close(views["P'"], learner.pool.fused(maps))
-    assert float(views["F"].min()) < 0, "signed"
+    assert bool((views["F"] < 0).any()), "signed"
     assert classifier(pool="gap").views(images()) == {}, "without a pyramid there is nothing to show"

@@ -21,6 +21,7 @@ from eosin.methods.discover import method, methods
 from eosin.methods.method import Ingredient, Method
 from eosin.methods.supervised import Supervised
 from eosin.parts.backbones.encoder import WeightFile
+from eosin.parts.backbones.held import Held
 from eosin.parts.losses.soft_margin import SoftMargin
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
@@ -164,3 +165,17 @@ def test_both_train_the_same_network_in_the_same_way() -> None:
     assert digest(weak.keywords["net"]) == digest(full.keywords["net"])
     assert digest(weak.keywords["loss"]) == digest(full.keywords["loss"])
     assert weak.keywords["scale"] == full.keywords["scale"]
+
+
+@pytest.mark.parametrize("name", ["cam", "arml", "gland", "mlps", "hamil", "oeem"])
+def test_a_loaded_resnet38_is_held_where_it_is_cut_and_one_from_scratch_learns_whole(name: str, tmp_path: Path) -> None:
+    (weights := tmp_path / "weights.pth").touch()
+    levels = {"taps": (4, 5, 6)} if name == "oeem" else {"tap": 6}
+    if name == "mlps":
+        levels["map_taps"] = (4, 5, 6)
+    for pretrained, held in ((str(weights), True), ("none", False)):
+        built = plan(method(name)(encoder="resnet38", pretrained=pretrained, **levels)).call("classifier").build
+        made = built.keywords["encoder"]
+        made = made.args[0] if name == "oeem" else made
+        assert (made.func is Held) is held
+        assert not held or made.args[1] == ("conv1a", "b2")

@@ -19,6 +19,7 @@ from eosin.parts.attention.cca import CCA
 from eosin.parts.attention.criss_cross import CrissCross, CrissCrossTwice
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
 from eosin.parts.backbones.guide import FrozenGuide
+from eosin.parts.backbones.held import as_loaded
 from eosin.parts.cams import Averaged
 from eosin.parts.losses.bag_cross_entropy import BagCrossEntropy
 from eosin.parts.losses.cross_entropy import PixelCrossEntropy
@@ -127,7 +128,7 @@ class FirstStage(BaseModel):
         return partial(
             kind,
             classes=len(lab.classes),
-            encoder=self.encoding(*finer, self.tap),
+            encoder=as_loaded(self.encoding(*finer, self.tap), self.encoder, self.pretrained),
             pool=self.pooling(lab),
             loss=partial(SoftMargin, positive=positive),
             scale=self.scale,

@@ -17,6 +17,7 @@ from eosin.core.lab import Lab
 from eosin.core.learner import Learner
 from eosin.methods.method import ALIKE, Attentive, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder, pretrained_from
+from eosin.parts.backbones.held import as_loaded
 from eosin.parts.cams import Averaged
 from eosin.parts.classifiers import CamClassifier, Features
 from eosin.parts.losses.plf import PLF
@@ -127,7 +128,7 @@ class Oeem(Attentive, SecondStage, Method):
             partial(
                 CamClassifier,
                 classes=classes,
-                encoder=partial(Joined, self.attended(encoder)),
+                encoder=partial(Joined, as_loaded(self.attended(encoder), self.encoder, self.pretrained)),
                 pool=pool,
                 loss=partial(SoftMargin),
                 scale=self.scale,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 from torch import Tensor, nn
@@ -55,3 +56,14 @@ class Held(nn.Module):
         """Feature maps at the taps."""
         features: list[Tensor] = self.encoder(image)
         return features
+
+
+def as_loaded(encoder: Callable[[], Encoder], name: str, pretrained: str) -> Callable[[], Encoder | Held]:
+    """What builds an encoder as the field trains it: a loaded ResNet-38 keeps norms and first stages, no other does.
+
+    Args:
+        encoder: what builds it, with its attention, whose norms are held, too.
+        name: of the network.
+        pretrained: what it begins with; a network that begins with nothing has nothing to keep.
+    """
+    return partial(Held, encoder, ("conv1a", "b2")) if name == "resnet38" and pretrained != "none" else encoder
