@@ -67,8 +67,8 @@ class Cost:
         wall_s: seconds of all steps.
         cpu_s: processor seconds of all steps.
         memory_mb: peak resident memory of the training process.
-        parameters: of the deployed network.
-        images_per_s: training rate of the deployed network.
+        parameters: trained in the deployed step, with networks that only help in training.
+        images_per_s: training rate of the deployed step.
     """
 
     training_s: float | None

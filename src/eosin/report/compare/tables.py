@@ -210,7 +210,8 @@ def cost(comparison: Comparison) -> Table:
     ]
     notes = [
         "Means over the runs. Training time: inside the fits. Peak memory: resident, of the training process. "
-        f"Images/s: in training. Parameters: of the deployed network. Device: {comparison.device}.",
+        "Images/s: in training. Parameters: trained in the deployed step, helpers included. "
+        f"Device: {comparison.device}.",
     ]
     if comparison.budget is not None:
         notes.append(f"Each method was given {comparison.budget:g} minutes.")
