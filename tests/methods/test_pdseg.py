@@ -235,6 +235,8 @@ def test_the_stride_of_the_teacher_is_that_of_the_patches() -> None:
     assert learner.teacher is not None and learner.teacher.encoder.strides == [learner.student.stride] == [16]
     with pytest.raises(WrongUse, match="teacher_tap = 2: resnet18 has stride 8 there"):
         built(teacher_tap=2)
+    with pytest.raises(WrongUse, match="patches of 14 px, a stride that no ResNet has"):
+        Teacher("resnet18", 3, "none", 14, 3, 8)  # type: ignore[arg-type]
 
 
 def test_images_are_resized_for_both_networks() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from pydantic import Field, PositiveFloat, model_validator
@@ -25,6 +25,7 @@ from eosin.parts.mask_transformer import MaskTransformer
 from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.ngwp import NGWP
 
+Stride = Literal[8, 16, 32]
 Token = Literal["none", "global_label", "global_logits", "patch"]
 TOKENS: dict[Token, Tokens] = {"none": "none", "global_label": "global", "global_logits": "global", "patch": "patch"}
 
@@ -44,13 +45,15 @@ class Teacher(nn.Module):
         ``[B, 3, H, W]`` to class maps ``[B, K, H / stride, W / stride]``, rounded up.
 
     Raises:
-        WrongUse: if it is no plain ResNet, or that level of it is finer.
+        WrongUse: if it is no plain ResNet, has no such stride, or that level of it is finer.
     """
 
     def __init__(
-        self, encoder: str, tap: int, pretrained: str | WeightFile, stride: Literal[8, 16, 32], classes: int, width: int
+        self, encoder: str, tap: int, pretrained: str | WeightFile, stride: Stride, classes: int, width: int
     ) -> None:
         super().__init__()
+        if stride not in get_args(Stride):
+            raise WrongUse(f"the student has patches of {stride} px, a stride that no ResNet has; take 8, 16 or 32 px")
         self.encoder = Undilated(encoder, (tap,), stride, pretrained=pretrained)
         if self.encoder.strides != [stride]:
             raise WrongUse(
