@@ -14,7 +14,7 @@ from eosin.core.lab import Lab
 from eosin.methods.method import ALIKE, Attention, Attentive, FirstStage, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.cams import LinearCam, Scaled, Scaling
-from eosin.parts.classifiers import CamClassifier, Features
+from eosin.parts.classifiers import CamClassifier
 from eosin.parts.losses.plf import PLF
 from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import RefinedArgmax
@@ -22,31 +22,13 @@ from eosin.parts.segmenters import Net
 
 
 class XavierClassifier(CamClassifier):
-    """A classifier whose 1x1 convolution begins as Glorot and Bengio (2010) have it (gland paper, section 4.2).
+    """A classifier whose 1x1 convolution begins as Glorot and Bengio (2010) have it, as the paper prints.
 
     Scores that are products of maps grow with the square of these weights, which are 2.4 times the usual ones.
-
-    Args:
-        classes: K.
-        encoder: makes the encoder; only its last tap is used.
-        pool: makes the pooling, ``[B, K, h, w]`` to ``[B, K]``.
-        loss: makes the tag loss, ``(scores [B, K], tags [B, K])`` to a scalar.
-        scale: images are resized by this factor before the encoder.
-        dropout: share of feature channels dropped before the 1x1 convolution.
-        head_rate: by what the learning rate of the 1x1 convolution is multiplied.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        encoder: Callable[[], Features],
-        pool: Callable[[], nn.Module],
-        loss: Callable[[], nn.Module],
-        scale: float = 1.0,
-        dropout: float = 0.0,
-        head_rate: float = 1.0,
-    ) -> None:
-        super().__init__(classes, encoder, pool, loss, "none", scale, dropout, head_rate)
+    def begin_head(self) -> None:
+        """Xavier's weights for the head."""
         nn.init.xavier_uniform_(self.head.weight)
 
 

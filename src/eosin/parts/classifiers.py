@@ -64,6 +64,10 @@ class CamClassifier(Learner):
         self.compete = compete
         self.scale = scale
         self.head_rate = head_rate
+        self.begin_head()
+
+    def begin_head(self) -> None:
+        """Give the head its first weights; those that it has from PyTorch stay."""
 
     def rate(self, name: str) -> float:
         """The gates of attention begin at 0 and learn ten times as fast as all else; the head as it is told to."""
