@@ -94,6 +94,17 @@ def test_the_options_reach_the_parts() -> None:
     assert plan(**SMALL).call("pseudo").build().maker.by == "class", "as printed, equation 4"
 
 
+def test_labels_are_filtered_from_an_epoch_on() -> None:
+    segmenter = plan(**SMALL, filter_begin=2).call("segmenter").build().eval()
+    batch = Batch(images(), torch.zeros(2, 3), {"pseudo": torch.randint(0, 3, (2, 32, 48))})
+    logits = segmenter.logits(batch.image)
+    for epoch in range(4):
+        learnt = segmenter.losses(batch, Clock(epoch, epoch, 4, 4))
+        expected = (PLF() if epoch >= 2 else PixelCrossEntropy())(logits, batch.masks["pseudo"])
+        torch.testing.assert_close(learnt, {"pixels": expected})
+    assert plan(**SMALL).call("segmenter").build().begin == 0, "as printed"
+
+
 def test_what_it_trains_can_be_built_trained_and_asked() -> None:
     lab, image = plan(**SMALL), images()
     tags = torch.tensor([[1.0, 0, 1], [0, 1, float("nan")]])

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
+from eosin.core.learner import resized_masks
+from eosin.core.values import Batch, Clock
 from eosin.methods.method import ALIKE, Attention, Attentive, FirstStage, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.cams import LinearCam, Scaled, Scaling
@@ -18,7 +20,7 @@ from eosin.parts.classifiers import CamClassifier
 from eosin.parts.losses.plf import PLF
 from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.segmenters import Net
+from eosin.parts.segmenters import Net, Segmenter
 
 
 class XavierClassifier(CamClassifier):
@@ -51,6 +53,31 @@ class PyramidCam:
         maps = learner.maps(image)
         assert isinstance(learner.pool, MPFP)
         return learner.pool.fused(maps).relu() * maps.relu()
+
+
+class LateFilter(Segmenter):
+    """A segmenter that learns all pixels alike until an epoch, and by its loss from then on.
+
+    Args:
+        net: makes the network, ``[B, 3, H, W]`` to logits ``[B, K, H, W]``.
+        loss: makes the pixel loss that filters, ``(logits, mask)`` to a scalar.
+        mask: which of the batch's masks is learnt.
+        scale: as in :class:`Segmenter`.
+        begin: the epoch, counted from 0, from which on it filters.
+    """
+
+    def __init__(
+        self, net: Callable[[], nn.Module], loss: Callable[[], nn.Module], mask: str, scale: float, begin: int
+    ) -> None:
+        super().__init__(net, loss, mask, scale)
+        self.alike = ALIKE()
+        self.begin = begin
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """``pixels``: the pixel loss against the named mask."""
+        logits = self.logits(batch.image)
+        loss = self.loss if clock.epoch >= self.begin else self.alike
+        return {"pixels": loss(logits, resized_masks(batch.masks[self.mask], logits))}
 
 
 class Gland(Attentive, FirstStage, SecondStage, Method):
@@ -96,6 +123,7 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
     map_weights: Literal["none", "pyramid"] = "none"
     scaling: Scaling = "class"
     seg_loss: Literal["plf", "oeem", "ce"] = "plf"
+    filter_begin: int = Field(default=0, ge=0)
     seg_net: Net = "pspnet"
     seg_depth: int = Field(default=3, ge=3, le=5)
     seg_width: int = Field(default=512, ge=4)
@@ -129,7 +157,8 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
             merge=self.merge,
             band=self.band,
         )
-        filtered = partial(PLF, confidence=self.seg_loss == "plf")
-        return self.segmenter(
-            lab, lab.label("pseudo", classifier, rule), loss=ALIKE if self.seg_loss == "ce" else filtered
-        )
+        masks = lab.label("pseudo", classifier, rule)
+        if self.seg_loss == "ce":
+            return self.segmenter(lab, masks)
+        loss = partial(PLF, confidence=self.seg_loss == "plf")
+        return self.segmenter(lab, masks, loss=loss, kind=partial(LateFilter, begin=self.filter_begin))

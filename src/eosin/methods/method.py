@@ -208,7 +208,12 @@ class SecondStage(BaseModel):
     seg_pretrained: str = "none"
 
     def segmenter(
-        self, lab: Lab, masks: MaskSet, name: str = "pseudo", loss: Callable[[], nn.Module] = ALIKE
+        self,
+        lab: Lab,
+        masks: MaskSet,
+        name: str = "pseudo",
+        loss: Callable[[], nn.Module] = ALIKE,
+        kind: Callable[..., Segmenter] = Segmenter,
     ) -> Trained:
         """Train it.
 
@@ -217,8 +222,9 @@ class SecondStage(BaseModel):
             masks: what it learns.
             name: what they are called.
             loss: makes the pixel loss, ``(logits, mask)`` to a scalar.
+            kind: the learner.
         """
-        build = partial(Segmenter, net=self.network(lab), loss=loss, mask=name, scale=self.seg_scale)
+        build = partial(kind, net=self.network(lab), loss=loss, mask=name, scale=self.seg_scale)
         return lab.fit("segmenter", build, masks={name: masks})
 
     def network(self, lab: Lab) -> Callable[[], nn.Module]:
