@@ -220,6 +220,16 @@ def test_a_laboratory_stains_the_same_tissue_in_colours_of_its_own() -> None:
     np.testing.assert_array_equal(colours(1), other)
 
 
+def test_data_that_differ_in_their_pixels_alone_have_another_digest(tmp_path: Path) -> None:
+    looks: list[dict[str, float]] = [{}, {"laboratory": 1}, {"laboratory": 2}, {"stain": 2.0}]
+    digests = set()
+    for look in looks:
+        folder = tmp_path / str(len(digests))
+        draw_dataset(folder, PhantomSpec(patches=4, val=0, test=0, large=0, size=16, **look))  # type: ignore[arg-type]
+        digests.add(Dataset.open(folder).digest)
+    assert len(digests) == len(looks)
+
+
 def test_mpp_resamples_the_same_tissue() -> None:
     fine, coarse = PhantomSpec(mpp=0.5), PhantomSpec(mpp=1.0)
     rgb, mask = draw_image(fine, 2, 256, 256)

@@ -204,10 +204,17 @@ def draw_dataset(folder: Path, spec: PhantomSpec, progress: Callable[[int, int],
             rows=_flip_tags(rows, spec),
             mpp=spec.mpp,
             licence="Apache-2.0 (drawn by eosin)",
-            citation="eosin phantom: drawn tissue, not of any patient",
+            citation=f"eosin phantom: drawn tissue, not of any patient{_look_told(spec)}",
             tag_rule=MIN_FRACTION,
             known={"tags_contradict": f"tag_noise = {spec.tag_noise:g} was asked for"} if spec.tag_noise else None,
         )
+
+
+def _look_told(spec: PhantomSpec) -> str:
+    """What of a spec is in the pixels alone, where it is not as usual: a data set's digest is of its tables."""
+    usual = PhantomSpec()
+    looks = {"laboratory": spec.laboratory != usual.laboratory, "stain": spec.stain != usual.stain}
+    return "".join(f"; {key} {getattr(spec, key):g}" for key, other in looks.items() if other)
 
 
 def _jobs(spec: PhantomSpec) -> list[_Job]:
