@@ -254,7 +254,7 @@ class PdSeg(Method):
     steps: ClassVar[tuple[str, ...]] = ("segmenter",)
     ingredients: ClassVar[tuple[Ingredient, ...]] = (
         Ingredient("distillation tokens", "segmenter", {"token": "none"}, ("student.tokens", "student.positions")),
-        Ingredient("teacher", "segmenter", {"token": "none"}, ("teacher.", "head.")),
+        Ingredient("teacher", "segmenter", {"token": "global_label"}, ("teacher.", "head.")),
         Ingredient("one-hot half of the target", "segmenter", {"alpha": 0.0}),
         Ingredient("mask transformer", "segmenter", {"decoder": "linear"}, ("decoder.",)),
         Ingredient("weighted pooling (nGWP)", "segmenter", {"pool": "gap"}),

@@ -120,7 +120,7 @@ def test_a_stem_of_convolutions_has_the_same_grid() -> None:
         ({"name": "resnet18"}, "is no ViT"),
         ({"name": "deit_tiny_distilled_patch16_224"}, "one class token"),
         ({"name": "vit_small_patch14_dinov2", "stem": "conv"}, "no patches of 14 px"),
-        ({"stem": "conv", "pretrained": "imagenet"}, "pretrained|ImageNet"),
+        ({"stem": "conv", "pretrained": "imagenet"}, "set pretrained to 'none'"),
         ({"pretrained": "nothing"}, "give none, imagenet or a WeightFile"),
     ],
 )
