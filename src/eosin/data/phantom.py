@@ -212,9 +212,8 @@ def draw_dataset(folder: Path, spec: PhantomSpec, progress: Callable[[int, int],
 
 def _look_told(spec: PhantomSpec) -> str:
     """What of a spec is in the pixels alone, where it is not as usual: a data set's digest is of its tables."""
-    usual = PhantomSpec()
-    looks = {"laboratory": spec.laboratory != usual.laboratory, "stain": spec.stain != usual.stain}
-    return "".join(f"; {key} {getattr(spec, key):g}" for key, other in looks.items() if other)
+    told = spec.model_dump(include={"laboratory", "stain"}, exclude_defaults=True)
+    return "".join(f"; {key} {value:g}" for key, value in told.items())
 
 
 def _jobs(spec: PhantomSpec) -> list[_Job]:
