@@ -120,7 +120,7 @@ def test_a_stem_of_convolutions_has_the_same_grid() -> None:
         ({"name": "resnet18"}, "is no ViT"),
         ({"name": "deit_tiny_distilled_patch16_224"}, "one class token"),
         ({"name": "vit_small_patch14_dinov2", "stem": "conv"}, "no patches of 14 px"),
-        ({"stem": "conv", "pretrained": "imagenet"}, "set pretrained to 'none'"),
+        ({"stem": "conv", "pretrained": "imagenet"}, "or stem to 'patch'"),
         ({"pretrained": "nothing"}, "give none, imagenet or a WeightFile"),
     ],
 )
@@ -131,5 +131,5 @@ def test_what_it_cannot_be_is_refused(options: dict[str, Any], told: str) -> Non
 
 def test_a_stem_has_no_pretrained_weights(tmp_path: Path) -> None:
     save_file(timm.create_model(TINY).state_dict(), tmp_path / "vit.safetensors")
-    with pytest.raises(WrongUse, match="set pretrained to 'none'"):
+    with pytest.raises(WrongUse, match="or stem to 'patch'"):
         made(stem="conv", pretrained=pretrained_from(str(tmp_path / "vit.safetensors")))

@@ -57,6 +57,8 @@ class DistilledViT(nn.Module):
         pretrained: str | WeightFile = "none",
     ) -> None:
         super().__init__()
+        if stem == "conv" and pretrained != "none":
+            raise WrongUse("stem = 'conv' has no pretrained weights: set pretrained to 'none', or stem to 'patch'")
         made = whole_vit(name, side, depth, drop_path)
         fill(made, name, pretrained)
         net: Any = made.net
@@ -64,8 +66,6 @@ class DistilledViT(nn.Module):
         self.side = side
         self.kind = tokens
         if stem == "conv":
-            if pretrained != "none":
-                raise WrongUse("stem = 'conv' has no pretrained weights: set pretrained to 'none', or stem to 'patch'")
             net.patch_embed.proj = nn.Sequential(*_stem(self.stride, self.width))
         self.net = net
         if tokens != "none":
