@@ -24,8 +24,9 @@ from eosin.core.errors import WrongUse
 from eosin.data.dataset import Dataset
 from eosin.data.phantom import PhantomSpec, draw_dataset
 from eosin.verbs import adapt, cells
-from eosin.verbs.adapt import FRACTIONS, METHODS, _shares
+from eosin.verbs.adapt import FRACTIONS, METHODS, _shares, _slower
 from eosin.verbs.cells import Plan, cell
+from eosin.verbs.train import resolve
 from report.compare.hand_made import drawn, write_run
 from same_process import Here
 
@@ -328,9 +329,12 @@ def test_the_box_plot_shows_every_run_where_its_score_is(study: dict[str, Any]) 
         (("--adapt", "plain", "stained", "--fractions", "0.2,0.2"), "each once, as 0.2"),
         (("--adapt", "plain", "stained", "--fractions", "20"), "--fractions 20: give shares above 0 and below 1"),
         (("--adapt", "plain", "stained", "--fractions", "1%"), "write shares from 0 to 1"),
+        (("--adapt", "plain", "stained", "--rate", "10"), "--rate 10: give a share"),
+        (("--adapt", "plain", "stained", "--rate", "0"), "--rate 0: give a share"),
         (("--adapt", "plain", "stained", "--split", "tset"), "did you mean 'test'"),
         (("--adapt", "plain", "stained", "--set", "seed=3"), "the seeds are 0 to N-1"),
         (("--data", "plain", "--scratch"), "without --adapt there is no --scratch"),
+        (("--data", "plain", "--rate", "0"), "without --adapt there is no --rate"),
         (("--data", "plain", "--fractions", "0.1"), "without --adapt there is no --fractions"),
     ],
 )
@@ -356,6 +360,23 @@ def test_a_run_folder_tells_shares_and_starts_apart_and_old_names_stay() -> None
     assert len({one.folder.name[-8:] for one in made}) == 5
     assert made[2].folder.name.startswith("a-seed0-0.25-") and made[2].start == whole.folder
     assert re.fullmatch(r"a-seed0-[0-9a-f]{8}", whole.folder.name)
+
+
+def test_only_what_begins_with_a_source_is_slower(started: list[list[str]]) -> None:
+    words = ("compare", "--methods", "bound.yaml", *PAIR, "--fractions", "0.25", "--seeds", "1", "--scratch")
+    assert call(*words, "--set", "fit.lr=4.0e-3", "--rate", "0.5", "--out", "slower") == 0
+    slow = ["fit.segmenter.lr=2.000000e-03" in command for command in started]
+    assert slow == ["--start" in command for command in started] and sum(slow) == 2
+
+
+def test_each_step_keeps_its_share_of_the_rate() -> None:
+    plan = Plan("a", "gland-phantom", ("fit.lr=3.0e-4", "fit.segmenter.lr=2.0e-3"))
+    slower = _slower(plan, 0.1)
+    fits = [resolve(one.recipe, one.overrides)[0].fit for one in (plan, slower)]
+    for step, before in fits[0].items():
+        assert fits[1][step] == {**before, "lr": pytest.approx(0.1 * before["lr"], rel=1e-9)}, step
+    bound, data = Plan("a", "bound.yaml"), Dataset.open("plain")
+    assert cell(_slower(bound, 1), data, 0, Path("r")).folder == cell(bound, data, 0, Path("r")).folder
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -154,6 +154,9 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
     fractions: Annotated[
         str | None, typer.Option(metavar="F,G", help="With --adapt: the shares; 0.2,0.1,0.05,0.01.")
     ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="F", help="With --adapt: share of the learning rate in the second training.")
+    ] = None,
     scratch: Annotated[bool, typer.Option("--scratch", help="With --adapt: train on the shares alone, too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -162,11 +165,10 @@ def compare(  # noqa: PLR0913, PLR0917 - its options
     if adapt is not None:
         others = {"--ablation": ablation, "--base": base, "--data": data, "--budget": budget, "--group": group}
         _refuse("--adapt takes no", {"RUNS": runs, **others}, "the two data sets are all that it compares on")
-        _adapt(adapt, methods, fractions, seeds, scratch, out, overrides or [], split)
+        _adapt(adapt, methods, fractions, seeds, rate, scratch, out, overrides or [], split)
         return
-    _refuse(
-        "without --adapt there is no", {"--fractions": fractions, "--scratch": scratch}, "add --adapt SOURCE TARGET"
-    )
+    lone = {"--fractions": fractions, "--rate": rate is not None, "--scratch": scratch}
+    _refuse("without --adapt there is no", lone, "add --adapt SOURCE TARGET")
     from eosin.verbs.compare import compare as made
 
     comparison = shown(
@@ -205,13 +207,14 @@ def _adapt(
     methods: str | None,
     fractions: str | None,
     seeds: int | None,
+    rate: float | None,
     scratch: bool,
     out: Path,
     overrides: list[str],
     split: str,
 ) -> None:
     """``compare --adapt``."""
-    from eosin.verbs.adapt import FRACTIONS, METHODS, SEEDS, adapt
+    from eosin.verbs.adapt import FRACTIONS, METHODS, RATE, SEEDS, adapt
 
     study = shown(
         lambda progress: adapt(
@@ -219,6 +222,7 @@ def _adapt(
             methods=names(methods) or METHODS,
             fractions=shares(fractions) if fractions else FRACTIONS,
             seeds=seeds or SEEDS,
+            rate=RATE if rate is None else rate,
             scratch=scratch,
             out=out,
             overrides=overrides,

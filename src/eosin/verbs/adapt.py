@@ -26,6 +26,7 @@ from eosin.verbs.train import resolve
 METHODS = ("oeem", "gland")
 FRACTIONS = (0.2, 0.1, 0.05, 0.01)
 SEEDS = 5
+RATE = 0.1
 SCORE = "score.json"
 
 
@@ -45,6 +46,7 @@ def adapt(  # noqa: PLR0913 - the options of the command
     methods: Sequence[str] = METHODS,
     fractions: Sequence[float] = FRACTIONS,
     seeds: int = SEEDS,
+    rate: float = RATE,
     scratch: bool = False,
     out: Path = Path("runs/compare"),
     overrides: Sequence[str] = (),
@@ -62,6 +64,7 @@ def adapt(  # noqa: PLR0913 - the options of the command
         methods: methods or recipes; the first is the baseline. Those for the data that are trained on first are taken.
         fractions: shares of the other one's training items, each above 0 and below 1.
         seeds: how many, from 0; a seed's source run, its share of the items and its adapted run have that seed.
+        rate: learning rates of the second training, as a share of the recipes', above 0 and at most 1.
         scratch: also train on each share alone, without the source.
         out: where tables and runs go.
         overrides: ``key=value`` changes to every recipe.
@@ -77,6 +80,8 @@ def adapt(  # noqa: PLR0913 - the options of the command
         EosinError: if no run could be made; if some failed, ``failures`` says which.
     """
     shares = _shares(fractions)
+    if not 0 < rate <= 1:
+        raise WrongUse(f"--rate {rate:g}: give a share of the recipes' learning rates above 0 and at most 1, as 0.1")
     if seeds < 1:
         raise WrongUse(f"--seeds {seeds}: at least 1")
     sides = _sides(source, target, methods, overrides, split)
@@ -89,7 +94,7 @@ def adapt(  # noqa: PLR0913 - the options of the command
         for n in range(seeds)
         for k, (begun, aim) in enumerate(ways)
         for share in shares
-        for stage, some in _adapted(begun, aim, first[k, n], n, share, scratch, runs)
+        for stage, some in _adapted(begun, aim, first[k, n], n, share, rate, scratch, runs)
         for one in some
     ]
     failures += run_cells([one for *_, one in planned], progress)
@@ -161,13 +166,20 @@ def _cells(plans: Sequence[Plan], data: Dataset, seed: int, out: Path) -> list[C
 
 
 def _adapted(
-    begun: _Side, aim: _Side, sources: Sequence[Cell], seed: int, share: float, scratch: bool, out: Path
+    begun: _Side, aim: _Side, sources: Sequence[Cell], seed: int, share: float, rate: float, scratch: bool, out: Path
 ) -> list[tuple[Stage, list[Cell]]]:
     """The runs of a seed on a share of the target: those that begin with a finished source, and with nothing."""
     make = partial(cell, dataset=aim.data, seed=seed, out=out, fraction=share)
     pairs = zip(begun.plans, sources, strict=True)
-    found = [(Stage(share), [make(plan, start=one) for plan, one in pairs if one.finished])]
+    found = [(Stage(share), [make(_slower(plan, rate), start=one) for plan, one in pairs if one.finished])]
     return [*found, (Stage(share, scratch=True), [make(plan) for plan in begun.plans])] if scratch else found
+
+
+def _slower(plan: Plan, rate: float) -> Plan:
+    """The plan with a share of its recipe's learning rates, each step's own."""
+    fit = resolve(plan.recipe, plan.overrides)[0].fit
+    changed = (f"fit.{step}.lr={settings['lr'] * rate:e}" for step, settings in fit.items())
+    return replace(plan, overrides=(*plan.overrides, *changed))
 
 
 def _untouched(one: Cell, data: Dataset, split: str, out: Path) -> Run:
