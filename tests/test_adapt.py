@@ -362,6 +362,14 @@ def test_a_run_folder_tells_shares_and_starts_apart_and_old_names_stay() -> None
     assert re.fullmatch(r"a-seed0-[0-9a-f]{8}", whole.folder.name)
 
 
+def test_the_second_training_has_a_tenth_of_the_rate_unless_told(started: list[list[str]]) -> None:
+    words = ("compare", "--methods", "bound.yaml", *PAIR, "--fractions", "0.25", "--seeds", "1", "--out", "tenth")
+    assert call(*words) == 0
+    slow = ["fit.segmenter.lr=1.000000e-04" in command for command in started]
+    assert slow == ["--start" in command for command in started] and sum(slow) == 2
+    assert read("tenth")["rate"] == 0.1 and "has 0.1 of the recipes' learning" in Path("tenth", "adapt.md").read_text()
+
+
 def test_only_what_begins_with_a_source_is_slower(started: list[list[str]]) -> None:
     words = ("compare", "--methods", "bound.yaml", *PAIR, "--fractions", "0.25", "--seeds", "1", "--scratch")
     assert call(*words, "--set", "fit.lr=4.0e-3", "--rate", "0.5", "--out", "slower") == 0

@@ -112,7 +112,7 @@ def adapt(  # noqa: PLR0913 - the options of the command
         trials.append(Trials(begun.name, aim.name, made))
     names = [plan.name for plan in sides[0].plans]
     colours = sides[0].data.classes.colours
-    adaptation = build(trials, methods=names, colours=colours, command=command, failures=failures)
+    adaptation = build(trials, methods=names, colours=colours, rate=rate, command=command, failures=failures)
     write_adaptation(adaptation, out)
     return adaptation
 

@@ -36,7 +36,7 @@ _STYLE = """
 """
 SAID = (
     "Box: quartiles over the seeds; bar: median; whiskers: lowest and highest run; dots: single runs. Dashed boxes: "
-    "trained from scratch, without the source. 0 %: the source's model as it is."
+    "trained from scratch, without the source, at the recipes' own rates. 0 %: the source's model as it is."
 )
 
 

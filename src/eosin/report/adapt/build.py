@@ -34,6 +34,7 @@ def build(
     *,
     methods: Sequence[str],
     colours: Sequence[Colour],
+    rate: float,
     command: str,
     failures: Sequence[str] = (),
 ) -> Adaptation:
@@ -43,6 +44,7 @@ def build(
         trials: one for each direction.
         methods: in the order of the tables; the first is the baseline.
         colours: of the classes.
+        rate: learning rates of the second training, as a share of the recipes'.
         command: that makes this study.
         failures: one line per run that could not be made.
 
@@ -51,7 +53,7 @@ def build(
     """
     directions = tuple(_direction(one, methods, command, failures) for one in trials)
     classes = directions[0].stages[0][1].classes
-    return Adaptation(tuple(methods), directions, classes, tuple(colours), command, tuple(failures))
+    return Adaptation(tuple(methods), directions, classes, tuple(colours), rate, command, tuple(failures))
 
 
 def _direction(trials: Trials, methods: Sequence[str], command: str, failures: Sequence[str]) -> Direction:

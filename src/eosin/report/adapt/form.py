@@ -59,6 +59,7 @@ class Adaptation:
         directions: one for each way.
         classes: names in order.
         colours: RGB of each class.
+        rate: learning rates of the second training, as a share of the recipes'.
         command: that makes this study.
         failures: one line per run that could not be made.
     """
@@ -67,6 +68,7 @@ class Adaptation:
     directions: tuple[Direction, ...]
     classes: tuple[str, ...]
     colours: tuple[Colour, ...]
+    rate: float
     command: str
     failures: tuple[str, ...]
 
