@@ -92,8 +92,8 @@ def _matrix(found: Tensor | None, name: str, file: WeightFile) -> Tensor:
 class TextPrompted(Learner):
     """Maps by likeness to one vector a class at several stages of an encoder, taught by tags (TPRO).
 
-    At stage ``s`` the map of a class is ``g_s`` times the cosine of each pixel and the class's vector, which an MLP of
-    the stage's own brings there; ``g_s`` learns. The last stage has seen the knowledge tokens before.
+    At stage ``s`` the map of a class is ``g_s`` times the product of each pixel, of length 1, and the class's vector,
+    which an MLP of the stage's own brings there; ``g_s`` learns. The last stage has seen the knowledge tokens before.
 
     Args:
         classes: K.
@@ -132,7 +132,7 @@ class TextPrompted(Learner):
         else:
             self.register_buffer("labels", given.labels)
         channels = self.encoder.channels
-        self.heads = nn.ModuleList(PrototypeHead(given.labels.shape[2], d, projection) for d in channels)
+        self.heads = nn.ModuleList(PrototypeHead(given.labels.shape[2], d, projection, "product") for d in channels)
         self.knowledge = None if given.knowledge is None else KnowledgeAttention(given.knowledge, channels[-1], depth)
         self.pool = pool()
         self.loss = loss()
@@ -140,7 +140,7 @@ class TextPrompted(Learner):
         self.scale = scale
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Signed maps float32 ``[B, K, h, w]`` of each stage, scaled cosines."""
+        """Signed maps float32 ``[B, K, h, w]`` of each stage."""
         *taps, last = self.encoder(resized(self.normalise(image), self.scale))
         taps = [*taps, last if self.knowledge is None else self.knowledge(last)]
         return [head.scale * head(tap, self.labels)[0][:, :, 0] for head, tap in zip(self.heads, taps, strict=True)]
@@ -195,13 +195,13 @@ class Tpro(SecondStage, Method):
         ones, and descriptions are tokens that the coarsest pixels attend to.
 
     Follows:
-        Zhang et al. 2023: a MiT with a last stride of 1; at each stage cosines with vectors of the class names, brought
-        there by an MLP and scaled by a number that learns; tag losses of three stages; knowledge tokens in two blocks
+        Zhang et al. 2023: a MiT with a last stride of 1; at each stage products with vectors of the class names, which
+        an MLP brings there and a number that learns scales; tag losses of three stages; knowledge tokens in two blocks
         of attention at the last; maps of three stages fused; a second stage with a SegFormer.
 
     Differs:
         No text encoder is run here: its vectors come in a file of the user's, or are learnt from tags. The background
-        is no class that the segmenter predicts. Tags gate the masks, scores of the network nothing.
+        is no class that the segmenter predicts, and its encoder has strides up to 32.
 
     Shapes:
         image ``[B, 3, H, W]``, label vectors ``[K, width]``, knowledge ``[M, any]``, maps of a stage ``[B, K, h, w]``,

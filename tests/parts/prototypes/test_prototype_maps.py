@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.prototypes.head import PrototypeHead
@@ -83,6 +84,14 @@ class TestHead:
         for b, c, u, i, j in torch.cartesian_prod(*map(torch.arange, cosines.shape)).tolist():
             expected = slow.cosine(features[b, :, i, j].tolist(), here[c, u].tolist())
             assert cosines[b, c, u, i, j].item() == pytest.approx(expected, abs=1e-6)
+
+    def test_a_product_keeps_the_length_of_prototypes_alone(self) -> None:
+        torch.manual_seed(0)
+        head, features = PrototypeHead(24, 5, likeness="product"), torch.randn(2, 5, 2, 3)
+        found, here = head(features, torch.randn(3, 2, 24))
+        cosines = torch.stack([F.cosine_similarity(features, v[:, None, None]) for v in here.flatten(0, 1)], 1)
+        lengths = here.flatten(0, 1).norm(dim=1)[:, None, None]
+        torch.testing.assert_close(found.flatten(1, 2), cosines * lengths)
 
     def test_it_is_float32_under_autocast(self) -> None:
         head, features, prototypes = PrototypeHead(24, 5), torch.randn(2, 5, 2, 3), torch.randn(3, 2, 24)

@@ -7,13 +7,14 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 HEAD = 64  # channels of a head of attention
+DROP_PATH = 0.1  # share of the images that a branch of a block is left out for in training
 
 
 class KnowledgeAttention(nn.Module):
     """Pixels and knowledge tokens attend to each other in blocks of self-attention (TPRO, Zhang et al. 2023).
 
-    The tokens are vectors of a text encoder, of descriptions of the classes, brought to the channels of the map by one
-    layer; behind the blocks the pixels alone go on.
+    The tokens are vectors of a text encoder, of descriptions of the classes, brought to the channels of the map by two
+    layers with a ReLU between; behind the blocks the pixels alone go on.
 
     Args:
         knowledge: ``[M, width]``, a parameter if they learn, else a tensor.
@@ -32,10 +33,10 @@ class KnowledgeAttention(nn.Module):
             self.knowledge = knowledge
         else:
             self.register_buffer("knowledge", knowledge)
-        self.project = nn.Linear(knowledge.shape[1], channels)
+        width = knowledge.shape[1]
+        self.project = nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, channels))
         heads = max(1, channels // HEAD)
-        self.blocks = nn.Sequential(*(Block(channels, heads, qkv_bias=True) for _ in range(depth)))
-        self.norm = nn.LayerNorm(channels)
+        self.blocks = nn.Sequential(*(Block(channels, heads, qkv_bias=True, drop_path=DROP_PATH) for _ in range(depth)))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -45,6 +46,6 @@ class KnowledgeAttention(nn.Module):
         """Features of pixels that have seen the tokens."""
         pixels = features.flatten(2).transpose(1, 2)
         tokens = self.project(self.knowledge).expand(pixels.shape[0], -1, -1)
-        seen = self.norm(self.blocks(torch.cat([pixels, tokens], 1)))[:, : pixels.shape[1]]
+        seen = self.blocks(torch.cat([pixels, tokens], 1))[:, : pixels.shape[1]]
         back: Tensor = seen.transpose(1, 2).unflatten(2, features.shape[2:])
         return back

@@ -12,17 +12,25 @@ START = 1 / 0.07  # of the scale of cosines; it learns
 
 
 class PrototypeHead(nn.Module):
-    """Prototypes brought into the space of a stage, their cosines to its pixels, and the scale of these (LPD, PBIP).
+    """Prototypes brought into the space of a stage, their likeness to its pixels, and its scale (LPD, PBIP, TPRO).
 
     Args:
         width: of the prototypes.
         channels: D, of the stage.
         projection: ``mlp``: ``width`` to half of it, ReLU, to D; ``linear``: one layer. Weights begin with a standard
             deviation of 0.02, biases at 0.
+        likeness: ``cosine``, or ``product`` of pixels of length 1 and prototypes as they are (TPRO).
     """
 
-    def __init__(self, width: int, channels: int, projection: Literal["mlp", "linear"] = "mlp") -> None:
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        projection: Literal["mlp", "linear"] = "mlp",
+        likeness: Literal["cosine", "product"] = "cosine",
+    ) -> None:
         super().__init__()
+        self.likeness = likeness
         hidden = width // 2
         mlp = (nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         self.project = nn.Sequential(*mlp) if projection == "mlp" else nn.Linear(width, channels)
@@ -33,16 +41,17 @@ class PrototypeHead(nn.Module):
         self.scale = nn.Parameter(torch.tensor(START))
 
     def forward(self, features: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines in float32, also under autocast.
+        """Likeness in float32, also under autocast.
 
         Args:
             features: ``[B, D, h, w]``.
             prototypes: ``[K, k, width]``.
 
         Returns:
-            Cosines ``[B, K, k, h, w]``, not scaled, and the prototypes as they are in this stage, ``[K, k, D]``.
+            Likeness ``[B, K, k, h, w]``, not scaled, and the prototypes as they are in this stage, ``[K, k, D]``.
         """
         with torch.autocast(features.device.type, enabled=False):
             here: Tensor = self.project(prototypes)
-            pixels, likened = F.normalize(features.float(), dim=1), F.normalize(here, dim=2)
+            pixels = F.normalize(features.float(), dim=1)
+            likened = F.normalize(here, dim=2) if self.likeness == "cosine" else here
             return torch.einsum("bdhw,ckd->bckhw", pixels, likened), here
