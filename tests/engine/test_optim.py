@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from eosin.core.learner import Frozen, Learner
@@ -84,6 +85,28 @@ def test_weights_decay_and_biases_do_not(kind: str) -> None:
         assert {g["momentum"] for g in optim.param_groups} == {0.8}
     held = {id(p) for g in optim.param_groups for p in g["params"]}
     assert held == {id(p) for p in learner.parameters()}
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_takes_the_steps_of_its_formula(nesterov: bool) -> None:
+    """As PyTorch writes it: ``v = m v + g``, then a step along ``v``, or of Nesterov's kind along ``g + m v``."""
+    learner, spec = Net(), FitSpec(optimizer="sgd", lr=0.5, weight_decay=0, momentum=0.8, nesterov=nesterov)
+    optim, (weight, *_) = optimizer(learner, spec), learner.parameters()
+    expected, speed = weight.detach().clone(), torch.zeros_like(weight)
+    for k in range(3):
+        for parameter in learner.parameters():
+            parameter.grad = torch.full_like(parameter, 0.1 * (k + 1))
+        optim.step()
+        gradient = torch.full_like(weight, 0.1 * (k + 1))
+        speed = 0.8 * speed + gradient
+        expected -= 0.5 * (gradient + 0.8 * speed if nesterov else speed)
+        torch.testing.assert_close(weight.detach(), expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "momentum": 0.0}])
+def test_nesterov_without_a_momentum_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="nesterov = true: only with optimizer sgd"):
+        FitSpec(nesterov=True, **settings)
 
 
 class Faster(Net):

@@ -94,7 +94,8 @@ def test_the_rates_of_the_papers_recipe_are_those_of_its_code() -> None:
     steps = 1463 * 40
     rates = [spec.lr * factor(spec, step, steps) for step in (0, steps // 2, steps - 1)]
     assert rates == pytest.approx([1e-2, 0.00536351, 1.0512e-5], rel=1e-4)
-    assert (spec.optimizer, spec.momentum, spec.weight_decay, spec.batch, spec.epochs) == ("sgd", 0.9, 0, 16, 40)
+    assert (spec.optimizer, spec.momentum, spec.nesterov, spec.weight_decay) == ("sgd", 0.9, True, 0)
+    assert (spec.batch, spec.epochs) == (16, 40)
 
 
 @pytest.mark.parametrize("side", [32, 40])
@@ -111,6 +112,17 @@ def test_scores_tokens_and_teacher_have_the_same_grid(side: int) -> None:
     torch.testing.assert_close(maps, expected)
     torch.testing.assert_close(learner.tag_scores(images(side)), NGWP()(views["scores"]).sigmoid())
     assert built(token="none").eval().views(images()).keys() == {"scores"}
+
+
+@torch.no_grad()
+def test_views_are_what_tokens_and_teacher_say() -> None:
+    learner = built().eval()
+    assert learner.teacher is not None
+    views, (scores, logits) = learner.views(images()), learner.seen(images())
+    assert logits is not None
+    torch.testing.assert_close(views["scores"], scores)
+    torch.testing.assert_close(views["tokens"], logits.sigmoid())
+    torch.testing.assert_close(views["teacher"], learner.teacher(images()).softmax(1))
 
 
 def test_all_three_terms_are_those_of_their_parts() -> None:
@@ -159,7 +171,7 @@ def test_the_teacher_runs_once_a_step() -> None:
 
 def test_a_single_token_learns_tags_or_the_teachers_scores() -> None:
     learner = still(built(token="global_label"))
-    assert learner.teacher is None and terms(learner, 0).keys() == {"tags"}
+    assert learner.teacher is None and terms(learner, 0).keys() == {"tags", "tokens"}
     logits = learner.seen(images())[1]
     assert logits is not None and logits.shape == (2, 3)
     torch.testing.assert_close(terms(learner, 1)["tokens"], SoftMargin()(logits, TAGS))

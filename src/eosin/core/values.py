@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +100,7 @@ class FitSpec(BaseModel):
         lr: base learning rate; a learner's groups multiply it.
         weight_decay: decay of weights (biases and norms have none).
         momentum: of SGD.
+        nesterov: whether it is Nesterov's.
         schedule: ``constant``, ``poly``, ``cosine`` or ``onecycle``.
         power: of ``poly``.
         floor: share of the base rate that the schedule falls to.
@@ -128,6 +129,7 @@ class FitSpec(BaseModel):
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
     schedule: Literal["constant", "poly", "cosine", "onecycle"] = "poly"
     power: float = Field(default=0.9, gt=0)
     floor: float = Field(default=0.0, ge=0, lt=1)
@@ -140,3 +142,9 @@ class FitSpec(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _nesterov_is_a_momentum(self) -> Self:
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise ValueError("nesterov = true: only with optimizer sgd and a momentum above 0")
+        return self

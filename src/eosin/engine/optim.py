@@ -22,7 +22,9 @@ def optimizer(learner: Learner, spec: FitSpec) -> torch.optim.Optimizer:
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, weight_decay=spec.weight_decay, fused=fused)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        groups, spec.lr, spec.momentum, weight_decay=spec.weight_decay, nesterov=spec.nesterov, fused=fused
+    )
 
 
 def factor(spec: FitSpec, step: int, steps: int) -> float:

@@ -177,18 +177,18 @@ class Distilled(Learner):
         return scores, self.head(tokens.movedim(1, -1)).movedim(-1, 1).float()
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-        """``tags``: of the student; ``teacher``: of the teacher, while it learns; ``tokens``: from their epoch on.
+        """``tags``: of the student; ``teacher``: while it learns; ``tokens``: a teacher's from their epoch on.
 
         The teacher runs once a step: what it learns the tags by is what the tokens learn.
         """
         prepared = self.prepared(batch.image)
         scores, logits = self.seen(prepared)
         terms = {"tags": self.loss(self.pool(scores), batch.tags)}
-        late = clock.epoch >= self.lesson.begin
         if self.teacher is None:
-            if logits is not None and late:
+            if logits is not None:
                 terms["tokens"] = self.lesson.weight * self.loss(logits, batch.tags)
             return terms
+        late = clock.epoch >= self.lesson.begin
         held = self.held and late
         maps = self.taught(prepared, held)
         pooled = self.pool(maps)
