@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from eosin.core.artifact import Artifact, Trained
 from eosin.core.lab import Lab
@@ -53,6 +53,7 @@ class Pbip(Prototypical, Method):
     )
 
     per_class: int = Field(default=3, ge=1)
+    stage_weights: tuple[NonNegativeFloat, ...] = (0.0, 0.1, 1.0, 1.5)
     prototypes: Literal["k-means", "learnt"] = "k-means"
     contrast: Literal["joined", "each"] = "joined"
 
