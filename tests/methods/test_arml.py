@@ -168,6 +168,12 @@ class TestArml:
         assert (peers.loss_weight, peers.relation_weight) == (0.8, 0.2)
         assert (peers.teacher, peers.answer) == ("each", "first")
 
+    @pytest.mark.parametrize("colours", ["plain", "imagenet"])
+    def test_colours_are_shifted_in_both_stages_or_in_none(self, colours: str) -> None:
+        lab, image = plan(**SMALL, colours=colours), torch.rand(1, 3, 8, 8)
+        stages = [lab.call(step).build() for step in ("classifier", "segmenter")]
+        assert [torch.equal(one.normalise(image), image) for one in stages] == [colours == "plain"] * 2
+
     @pytest.mark.parametrize(
         ("relation", "kind"),
         [("structure", SRM), ("point", PointWise), ("kl", KL), ("crl", Correlation), ("none", type(None))],
@@ -181,7 +187,7 @@ class TestArml:
             assert peers.relation.temperature == 4
 
     def test_one_network_alone_is_the_plain_second_stage(self) -> None:
-        plain = {"networks": 1, "omega": 1, "relation": "none", "vote_weight": 1}
+        plain = {"colours": "imagenet", "networks": 1, "omega": 1, "relation": "none", "vote_weight": 1}
         peers = plan(**SMALL, **plain).call("segmenter").build()
         assert len(peers.nets) == 1 and peers.relation is None
         lab = FakeLab()

@@ -56,6 +56,13 @@ def test_it_fits_labels_and_fits() -> None:
     assert lab.call("classifier").masks == {}, "the classifier learns from tags alone"
 
 
+def test_the_mean_of_the_pyramid_is_a_score_too() -> None:
+    learner = classifier(pool="pyramid", map_weights="pyramid")
+    assert isinstance(learner.pool, MPFP)
+    maps = learner.maps(images())
+    torch.testing.assert_close(learner.logits(maps), learner.pool.fused(maps).mean((2, 3)))
+
+
 def test_the_defaults_are_those_of_the_paper() -> None:
     lab = plan(**{"tap": 3, "attention_at": (2, 3)})
     made = lab.call("classifier").build()

@@ -66,9 +66,10 @@ class Relocalized(CamClassifier):
         scale: images are resized by this factor before the encoder.
         dropout: share of feature channels dropped before the 1x1 convolution.
         head_rate: by what the learning rate of the 1x1 convolution is multiplied.
+        imagenet: as in :class:`CamClassifier`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what the classifier takes, and the module
         self,
         classes: int,
         encoder: Callable[[], Features],
@@ -80,8 +81,9 @@ class Relocalized(CamClassifier):
         scale: float = 1.0,
         dropout: float = 0.0,
         head_rate: float = 1.0,
+        imagenet: bool = True,
     ) -> None:
-        super().__init__(classes, encoder, pool, loss, compete, scale, dropout, head_rate)
+        super().__init__(classes, encoder, pool, loss, compete, scale, dropout, head_rate, imagenet)
         self.ars = ars(self.encoder.channels[-1])
         self.begin = begin
 
@@ -142,6 +144,7 @@ class Arml(FirstStage, SecondStage, Method):
         Ingredient("samples relation mining (SRM)", "segmenter", {"relation": "none"}),
     )
 
+    colours: Literal["plain", "imagenet"] = "plain"
     compete: Literal["softmax", "none"] = "none"
     attention: Literal["criss-cross", "none"] = "criss-cross"
     reactivation: bool = True
@@ -173,6 +176,7 @@ class Arml(FirstStage, SecondStage, Method):
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, three networks of which the first is deployed."""
         levels = sorted({*self.mask_taps, self.tap})
+        imagenet = self.colours == "imagenet"
         build = self.classifier(
             lab,
             Relocalized,
@@ -181,6 +185,7 @@ class Arml(FirstStage, SecondStage, Method):
             begin=self.ars_begin,
             compete=self.compete,
             head_rate=self.head_rate,
+            imagenet=imagenet,
         )
         classifier = lab.fit("classifier", build)
         masks = {}
@@ -198,6 +203,7 @@ class Arml(FirstStage, SecondStage, Method):
             relation_weight=self.relation_weight,
             scale=self.seg_scale,
             count=self.networks,
+            imagenet=imagenet,
         )
         return lab.fit("segmenter", peers, masks=masks)
 

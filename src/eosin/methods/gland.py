@@ -22,6 +22,9 @@ from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import RefinedArgmax
 from eosin.parts.segmenters import Net, Segmenter
 
+# poolings that have a pyramid, and how it is scored
+PYRAMIDS: dict[str, Literal["products", "mean"]] = {"mpfp": "products", "pyramid": "mean"}
+
 
 class XavierClassifier(CamClassifier):
     """A classifier whose 1x1 convolution begins as Glorot and Bengio (2010) have it, as the paper prints.
@@ -116,7 +119,7 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
     )
 
     attention: Attention = "cca"
-    pool: Literal["gap", "highest", "mpfp"] = "mpfp"  # type: ignore[assignment]
+    pool: Literal["gap", "highest", "mpfp", "pyramid"] = "mpfp"  # type: ignore[assignment]
     pyramid: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(2, 4, 8, 16), min_length=1)
     fusion: Literal["fused", "average"] = "fused"
     head_rate: PositiveFloat = 1.0
@@ -130,8 +133,8 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
 
     @model_validator(mode="after")
     def _weighed_by_a_pyramid(self) -> Self:
-        if self.map_weights == "pyramid" and self.pool != "mpfp":
-            raise ValueError(f"map_weights = 'pyramid' needs pool = 'mpfp', not {self.pool!r}, which has none")
+        if self.map_weights == "pyramid" and self.pool not in PYRAMIDS:
+            raise ValueError(f"map_weights = 'pyramid' needs pool = 'mpfp' or 'pyramid': {self.pool!r} has none")
         return self
 
     def encoding(self, *taps: int) -> partial[Encoder]:
@@ -140,13 +143,13 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
 
     def pooling(self, lab: Lab) -> Callable[[], nn.Module]:
         """What makes the pooling of class maps."""
-        if self.pool != "mpfp":
+        if self.pool not in PYRAMIDS:
             return super().pooling(lab)
-        return partial(MPFP, len(lab.classes), self.pyramid, self.fusion)
+        return partial(MPFP, len(lab.classes), self.pyramid, self.fusion, PYRAMIDS[self.pool])
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, masks, segmenter."""
-        kind = Pyramidal if self.pool == "mpfp" else XavierClassifier
+        kind = Pyramidal if self.pool in PYRAMIDS else XavierClassifier
         classifier = lab.fit("classifier", self.classifier(lab, kind, head_rate=self.head_rate))
         source: Callable[[], Callable[..., Tensor]]
         source = partial(LinearCam) if self.map_weights == "none" else partial(PyramidCam)

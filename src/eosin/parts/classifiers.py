@@ -40,6 +40,7 @@ class CamClassifier(Learner):
         dropout: share of feature channels dropped before the 1x1 convolution.
         head_rate: by what the learning rate of the 1x1 convolution is multiplied, 10 where the encoder is pretrained
             and all are trained by SGD.
+        imagenet: whether colours are shifted and scaled as for ImageNet.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class CamClassifier(Learner):
         scale: float = 1.0,
         dropout: float = 0.0,
         head_rate: float = 1.0,
+        imagenet: bool = True,
     ) -> None:
         super().__init__()
-        self.normalise = Normalise()
+        self.normalise: nn.Module = Normalise() if imagenet else nn.Identity()
         self.encoder = encoder()
         self.dropout = nn.Dropout2d(dropout)
         # Competing classes need a bias for how common each is; a signed map must be zero where nothing is seen.

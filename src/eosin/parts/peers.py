@@ -34,9 +34,10 @@ class Peers(Learner):
         answer: who predicts: ``first``: the first network alone; ``mean``: the mean of all logits.
         scale: images are resized by this factor before the networks, masks likewise in training.
         count: how many networks. Two vote unanimously; one has no peers, and no second loss.
+        imagenet: whether colours are shifted and scaled as for ImageNet.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - who learns what of whom
         self,
         net: Callable[[], nn.Module],
         loss: Callable[[], nn.Module],
@@ -48,9 +49,10 @@ class Peers(Learner):
         answer: Literal["first", "mean"] = "first",
         scale: float = 1.0,
         count: int = 3,
+        imagenet: bool = True,
     ) -> None:
         super().__init__()
-        self.normalise = Normalise()
+        self.normalise: nn.Module = Normalise() if imagenet else nn.Identity()
         self.nets = nn.ModuleList([net() for _ in range(count)])
         self.loss = loss()
         self.relation = None if relation is None else relation()

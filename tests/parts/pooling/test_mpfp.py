@@ -64,6 +64,14 @@ def test_scores_are_those_of_the_loop(size) -> None:
         torch.testing.assert_close(found, torch.tensor(scores), rtol=1e-4, atol=1e-5)
 
 
+def test_the_mean_of_the_fused_pyramid_can_be_the_score() -> None:
+    torch.manual_seed(0)
+    module, maps = MPFP(3, score="mean"), random(2, 3, 14, 21)
+    for one, scores in zip(module.fused(maps).tolist(), module(maps).tolist(), strict=True):
+        assert scores == pytest.approx([sum(map(sum, rows)) / (14 * 21) for rows in one], abs=1e-6)
+    assert not torch.allclose(module(maps), MPFP(3)(maps))
+
+
 @pytest.mark.parametrize("scales", [(2,), (16,), (2, 4), (2, 4, 8, 16)])
 def test_an_average_is_the_mean_of_the_levels(scales) -> None:
     module, maps = MPFP(2, scales, "average"), random(2, 2, 12, 9)

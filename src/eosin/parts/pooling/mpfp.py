@@ -24,6 +24,7 @@ class MPFP(nn.Module):
         classes: K.
         scales: cells a side of each level, from coarse to fine.
         fusion: ``fused``: two levels at a time by :class:`Fusion`; ``average``: the mean of all levels.
+        score: ``products``: equation 9; ``mean``: of ``P'`` over all pixels, as the first released code had it.
 
     Shapes:
         maps ``[B, K, h, w]`` of any size to ``[B, K]``.
@@ -34,8 +35,10 @@ class MPFP(nn.Module):
         classes: int,
         scales: Sequence[int] = (2, 4, 8, 16),
         fusion: Literal["fused", "average"] = "fused",
+        score: Literal["products", "mean"] = "products",
     ) -> None:
         super().__init__()
+        self.score = score
         self.scales = tuple(scales)
         count = len(self.scales) - 1 if fusion == "fused" else 0
         self.fusions = nn.ModuleList(Fusion(classes) for _ in range(count))
@@ -45,6 +48,8 @@ class MPFP(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             maps = maps.float()
             fused = self.fused(maps)
+            if self.score == "mean":
+                return fused.mean((2, 3))
             return (fused.relu() * maps.relu() - (-fused).relu() * (-maps).relu()).mean((2, 3))
 
     def levels(self, maps: Tensor) -> list[Tensor]:
