@@ -115,6 +115,16 @@ def test_scores_tokens_and_teacher_have_the_same_grid(side: int) -> None:
 
 
 @torch.no_grad()
+def test_the_mirror_image_may_have_a_say_in_what_is_predicted() -> None:
+    image = images()
+    plain, mirrored = built().eval(), built(mirrored=True).eval()
+    scores = [plain.seen(one)[0] for one in (image, image.flip(3))]
+    mean = F.interpolate((scores[0] + scores[1].flip(3)) / 2, size=image.shape[-2:], mode="bilinear")
+    torch.testing.assert_close(mirrored.predict(image), mean.softmax(1))
+    torch.testing.assert_close(mirrored.predict(image.flip(3)).flip(3), mirrored.predict(image))
+
+
+@torch.no_grad()
 def test_views_are_what_tokens_and_teacher_say() -> None:
     learner = built().eval()
     assert learner.teacher is not None

@@ -137,9 +137,10 @@ class Distilled(Learner):
         held: whether the teacher learns no more once the tokens do, and answers as at test.
         imagenet: whether colours are shifted and scaled as for ImageNet.
         scale: images are resized by this factor before both networks.
+        mirrored: whether what predicts is the mean of an image's scores and of those of its mirror image.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - two networks and what each learns
         self,
         classes: int,
         student: Callable[[], DistilledViT],
@@ -151,6 +152,7 @@ class Distilled(Learner):
         held: bool = False,
         imagenet: bool = False,
         scale: float = 1.0,
+        mirrored: bool = False,
     ) -> None:
         super().__init__()
         self.normalise: nn.Module = Normalise() if imagenet else nn.Identity()
@@ -163,6 +165,7 @@ class Distilled(Learner):
         self.loss = loss()
         self.held = held
         self.scale = scale
+        self.mirrored = mirrored
 
     def prepared(self, image: Tensor) -> Tensor:
         """What both networks are shown of images in 0..1."""
@@ -208,7 +211,10 @@ class Distilled(Learner):
 
     def predict(self, image: Tensor) -> Tensor:
         """Class probabilities: the scores, resized bilinearly to the image, after a softmax over classes."""
-        scores, _ = self.seen(self.prepared(image))
+        prepared = self.prepared(image)
+        scores, _ = self.seen(prepared)
+        if self.mirrored:
+            scores = (scores + self.seen(prepared.flip(3))[0].flip(3)) / 2
         return F.interpolate(scores, size=image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)
 
     def tag_scores(self, image: Tensor) -> Tensor:
@@ -269,6 +275,7 @@ class PdSeg(Method):
     stem: Literal["patch", "conv"] = "patch"
     scale: float = Field(default=1.0, gt=0, le=4)
     colours: Literal["plain", "imagenet"] = "plain"
+    mirrored: bool = False
     token: Token = "patch"
     decoder: Literal["mask", "linear"] = "mask"
     decoder_depth: int = Field(default=2, ge=1)
@@ -324,6 +331,7 @@ class PdSeg(Method):
             held=self.teacher == "frozen",
             imagenet=self.colours == "imagenet",
             scale=self.scale,
+            mirrored=self.mirrored,
         )
         return lab.fit("segmenter", build)
 
