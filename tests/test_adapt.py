@@ -367,7 +367,7 @@ def test_the_second_training_has_a_tenth_of_the_rate_unless_told(started: list[l
     assert call(*words) == 0
     slow = ["fit.segmenter.lr=1.000000e-04" in command for command in started]
     assert slow == ["--start" in command for command in started] and sum(slow) == 2
-    assert read("tenth")["rate"] == 0.1 and "has 0.1 of the recipes' learning" in Path("tenth", "adapt.md").read_text()
+    assert read("tenth")["rate"] == 0.1 and "learning rates times 0.1" in Path("tenth", "adapt.md").read_text()
 
 
 def test_only_what_begins_with_a_source_is_slower(started: list[list[str]]) -> None:

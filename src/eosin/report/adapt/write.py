@@ -102,8 +102,9 @@ def _lead(adaptation: Adaptation) -> str:
     one = adaptation.any
     return (
         "Trained on one data set, trained on with a share of the other's training items, scored on that one's split "
-        f"{one.split} (protocol {one.protocol}). The second training has {adaptation.rate:g} of the recipes' learning "
-        "rates, and one of its epochs is kept as in the first: by what the column Selected by says, of the other data."
+        f"{one.split} (protocol {one.protocol}). The second training has the recipes' learning rates times "
+        f"{adaptation.rate:g}, and one of its epochs is kept as in the first: by what the column Selected by says, of "
+        "the other data."
     )
 
 
