@@ -246,7 +246,7 @@ class PdSeg(Method):
 
     Differs:
         The teacher runs once a step. Its tokens' positions begin small. Synthetic images are not made here. The epoch
-        is chosen on the validation split, and nothing is added up at test.
+        is chosen on the validation split.
 
     Shapes:
         image ``[B, 3, H, W]``, tokens ``[B, 1 + 2 h w, D]``, scores, logits of tokens and maps of the teacher
