@@ -113,6 +113,17 @@ def test_a_stem_of_convolutions_has_the_same_grid() -> None:
     assert [(c.out_channels, c.stride[0]) for c in convs] == [(12, 2), (24, 2), (48, 2), (96, 2), (192, 1)]
 
 
+@torch.no_grad()
+def test_a_stem_of_convolutions_sees_around_the_centres_of_patches() -> None:
+    stem = made(stem="conv").eval().net.patch_embed.proj
+    for conv in (m for m in stem if isinstance(m, torch.nn.Conv2d)):
+        turned = [conv.weight, conv.weight.flip(2), conv.weight.flip(3), conv.weight.flip(2, 3)]
+        conv.weight.copy_(torch.stack(turned).mean(0))
+    picture = image(32, 48)
+    for axis in (2, 3):
+        torch.testing.assert_close(stem(picture.flip(axis)), stem(picture).flip(axis))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

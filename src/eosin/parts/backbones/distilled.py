@@ -28,8 +28,9 @@ class DistilledViT(nn.Module):
         side: of the grid that positions and tokens are kept for, in patches.
         depth: how many of its blocks; 0 takes all.
         drop_path: the rate at which the last block is skipped in training, that of earlier ones rising to it.
-        stem: ``patch``: one convolution embeds a patch; ``conv``: 3x3 convolutions of stride 2 with norms do (Xiao et
-            al. 2021), with which a ViT learns from few images. It has no pretrained weights.
+        stem: ``patch``: one convolution embeds a patch; ``conv``: convolutions of stride 2 with norms do (Xiao et al.
+            2021), with which a ViT learns from few images. It has no pretrained weights. Kernels are 4x4, since 3x3
+            ones have their centres half a patch above and left of the patches', which no tag mends.
         pretrained: ``none``, ``imagenet`` (timm's own weights) or weights on disk; positions of another grid are
             resized.
 
@@ -129,6 +130,6 @@ def _stem(stride: int, width: int) -> list[nn.Module]:
     channels = 3
     for number in range(halvings):
         wider = max(8, width >> (halvings - number))
-        layers += [nn.Conv2d(channels, wider, 3, 2, 1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
+        layers += [nn.Conv2d(channels, wider, 4, 2, 1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
         channels = wider
     return [*layers, nn.Conv2d(channels, width, 1)]
