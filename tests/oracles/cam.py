@@ -38,13 +38,14 @@ def joint_min_max(maps):
 
 
 def gated_argmax(maps, tags, band=0.0, ignore=255):
-    """The best class among those whose tag is not 0; ``ignore`` where there is none or the lead is below ``band``."""
+    """The best class among those whose tag is not 0; ``ignore`` where there is none, no lead, or one below ``band``."""
     result = []
     for i in range(len(maps[0])):
         row = []
         for j in range(len(maps[0][0])):
             ranked = sorted(((m[i][j], -c) for c, m in enumerate(maps) if tags[c] != 0), reverse=True)
-            unsure = not ranked or (len(ranked) > 1 and band > 0 and ranked[0][0] - ranked[1][0] < band)
+            lead = ranked[0][0] - ranked[1][0] if len(ranked) > 1 else None
+            unsure = not ranked or (lead is not None and (lead == 0 or lead < band))
             row.append(ignore if unsure else -ranked[0][1])
         result.append(row)
     return result

@@ -54,6 +54,12 @@ def test_where_no_class_is_allowed_nothing_is_trained() -> None:
     assert decide(FOUR, [0, 0, 0, 0], band=0.5) == [[255, 255], [255, 255]]
 
 
+def test_where_the_best_two_are_equal_neither_is_drawn() -> None:
+    empty = [[[0, 4], [0, 1]], [[0, 0], [0, 1]]]
+    assert decide(empty, [1, 1]) == [[255, 0], [255, 255]]
+    assert decide(empty, [0, 1]) == [[1, 1], [1, 1]], "a single class has no equal"
+
+
 def test_a_narrow_lead_is_left_out() -> None:
     assert decide(FOUR, [1, 1, 0, 0], band=1.0) == [[0, 1], [1, 1]]
     assert decide(FOUR, [1, 1, 0, 0], band=1.01) == [[0, 255], [255, 255]]
@@ -79,7 +85,7 @@ def test_maps_come_from_the_maker_and_the_learner() -> None:
 @given(seed=st.integers(0, 10**6), band=st.sampled_from([0.0, 0.25, 1.0]), data=st.data())
 def test_every_pixel_is_as_by_the_loop(seed: int, band: float, data: st.DataObject) -> None:
     tags = data.draw(st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=3, max_size=3))
-    # Whole quarters: sums and differences are exact, and ties are frequent (torch and the loop take the first).
+    # Whole quarters: sums and differences are exact, and ties are frequent.
     maps = (torch.randint(-4, 5, (3, 3, 4), generator=torch.Generator().manual_seed(seed)) / 4).tolist()
     assert decide(maps, tags, band) == slow.gated_argmax(maps, tags, band)
 

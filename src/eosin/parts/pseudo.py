@@ -22,7 +22,8 @@ class TagGatedArgmax:
     """Every pixel gets the class with the highest map value among those that its tags allow.
 
     A class of unknown tag (NaN) is allowed. Absent classes count as minus infinity, so that no tie can draw one. A
-    pixel at which no class is allowed, or whose best two are closer than ``band``, is left to 255 (not trained).
+    pixel at which no class is allowed, or whose best two are equal or closer than ``band``, is left to 255 (not
+    trained): maps without what is negative are all 0 where nothing speaks for any class.
 
     Args:
         maker: makes the maker of maps, ``(predict, image)`` to ``[B, K, H, W]``.
@@ -31,7 +32,7 @@ class TagGatedArgmax:
         band: smallest difference between the best and the second-best allowed class.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __init__(self, maker: Callable[[], Maker], merge: bool = False, band: float = 0.0) -> None:
         self.maker = maker()
@@ -46,7 +47,7 @@ class TagGatedArgmax:
         """Masks uint8 ``[B, H, W]`` from maps ``[B, K, H, W]`` and a bool that broadcasts to their shape."""
         gated = maps.masked_fill(~allowed, -torch.inf)
         best, mask = gated.max(1)
-        unsure = best == -torch.inf
+        unsure = (best == -torch.inf) | ((gated == best[:, None]).sum(1) > 1)
         if self.band > 0 and maps.shape[1] > 1:
             unsure |= best - gated.topk(2, dim=1).values[:, 1] < self.band
         return mask.masked_fill(unsure, IGNORE).to(torch.uint8)
@@ -69,7 +70,7 @@ class RefinedArgmax(TagGatedArgmax):
             images ``[B, 3, H, W]`` to maps ``[B, C or more, H, W]``.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __init__(
         self,
