@@ -139,6 +139,14 @@ def test_every_row_of_a_shipped_ablation_resolves_and_differs(name: str) -> None
     assert shipped(ABLATIONS)[name].startswith("# ")
 
 
+@pytest.mark.parametrize("name", [name for name in shipped(ABLATIONS) if load_ablation(name).base.endswith("-phantom")])
+def test_the_rows_of_a_shipped_ablation_can_change_the_recipe_for_glas(name: str) -> None:
+    ablation = load_ablation(name)
+    bench, longer = (ablation.base.replace("-phantom", end) for end in ("-glas-bench", "-glas"))
+    recipes = resolved(ablation.model_copy(update={"base": bench if bench in shipped() else longer}))
+    assert len({recipe.digest for recipe in recipes}) == len(recipes)
+
+
 def test_shipped_ablations_are_no_recipes() -> None:
     assert ABLATIONS not in shipped()
     assert set(shipped(ABLATIONS)) >= {"cam-phantom"}
