@@ -302,6 +302,15 @@ def test_gradients_are_taken_where_none_are_recorded(weigh, tap) -> None:
     assert all(p.grad is None for p in net.parameters()), "no weight is moved by drawing maps"
 
 
+def test_levels_that_do_not_learn_can_be_asked_too() -> None:
+    held = learner()
+    held.encoder.requires_grad_(False)
+    for tap in TAPS:
+        source = GradCam("mean", tap, TAPS)
+        assert torch.equal(source(held, SMALL), source(learner(), SMALL))
+    assert not SMALL.requires_grad
+
+
 def test_an_image_does_not_touch_the_maps_of_another() -> None:
     for weigh in ("mean", "rms", "plus-plus"):
         both = GradCam(weigh, 1, TAPS)(learner(), SMALL)

@@ -173,8 +173,8 @@ class GradCam:
 
         One backward pass serves a class of all images. All classes at once would hold K times as many gradients.
         """
-        with torch.set_grad_enabled(self.index != -1):
-            taps = [tap.float() for tap in learner.taps(image)]
+        with torch.set_grad_enabled(self.index != -1):  # of the image, too, since early layers may be held
+            taps = [tap.float() for tap in learner.taps(image.requires_grad_(self.index != -1))]
         with torch.enable_grad():
             if self.index == -1:  # nothing before the last features is differentiated, so nothing of it is held
                 taps[-1] = taps[-1].requires_grad_()
