@@ -23,7 +23,7 @@ from eosin.core.progress import Silent
 from eosin.engine.device import open_device
 from eosin.engine.views import keep_views
 from eosin.engine.weights import load
-from eosin.report.prototypes import looks, prototypes_of
+from eosin.report.prototypes import looks_at
 from eosin.slides.image import read_mask
 from eosin.verbs.finished import finished
 
@@ -48,11 +48,7 @@ def measured(run: Path, split: str) -> tuple[tuple[str, ...], int, tuple[float, 
         keep_views(learner, items, lab.tiling, device, Path(folder), lambda: None)
         for k, index in enumerate(truth.index):
             with np.load(Path(folder) / f"{items.ids[index]}.npz") as kept:
-                maps = prototypes_of(dict(kept))
-            mask = read_mask(truth.path(k))
-            rows, columns = (np.arange(n) * side // n for n, side in zip(maps.shape[2:], mask.shape, strict=True))
-            mask = mask[rows[:, None], columns]
-            found += [astuple(looks(own, mask == c)) for c, own in enumerate(maps) if (mask == c).any()]
+                found += map(astuple, looks_at(dict(kept), read_mask(truth.path(k))).values())
     return called, len(truth.index), tuple(map(float, np.mean(found, 0)))
 
 
@@ -69,6 +65,7 @@ def table(runs: list[Path], split: str) -> str:
         cells = [f"{mean:.3f}" for mean in values.mean(0)]
         if len(values) > 1:
             cells = [f"{cell} ± {spread:.3f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)]
+        cells = ["–" if cell.startswith("nan") else cell for cell in cells]  # a prototype alone overlaps with none
         lines.append(f"| {' | '.join([*called, str(len(values)), str(images), *cells])} |")
     return "\n".join(lines)
 

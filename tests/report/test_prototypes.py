@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from eosin.report.prototypes import looks, prototypes_of
+from eosin.report.prototypes import looks, looks_at, prototypes_of
 
 LEFT, RIGHT, ALL = [[4.0, 0.0]], [[-9.0, -1.0]], [[3.0, 3.0]]
 
@@ -30,6 +30,14 @@ def test_each_map_is_cut_by_its_own_range_whatever_its_sign() -> None:
     maps = np.array([[[-14.0, -13.0, -10.0]], [[0.1, 0.2, 0.3]]])
     found = looks(maps, np.array([[True, True, True]]))
     assert found.each == pytest.approx((1 / 3 + 2 / 3) / 2) and found.overlap == 0.5
+
+
+def test_truth_is_taken_at_the_middle_of_a_cell() -> None:
+    views = {"prototype 1": np.array([LEFT, RIGHT, ALL])}
+    mask = np.array([[0, 2, 2, 2], [1, 0, 2, 1]], np.uint8)  # the middles of two cells of 2 x 2 px: below and right
+    found = looks_at(views, mask)
+    assert set(found) == {0, 1} and (found[0].covered, found[1].covered) == (1, 1)
+    assert looks_at({"maps": views["prototype 1"]}, mask) == {}
 
 
 def test_views_of_prototypes_are_found_among_others() -> None:

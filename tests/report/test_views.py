@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eosin.data.dataset import Dataset
 from eosin.report.html import write_report
 from eosin.report.views import _BLUE, _RED, shaded
+from eosin.slides.image import read_mask
 from report.fake_run import CLASSES, FakeRun, make_run
 from report.page import Page
 
@@ -82,6 +84,28 @@ def test_each_step_with_views_has_a_section_with_its_maps(run: FakeRun) -> None:
     section = page.source.partition('id="views-0"')[2].partition("</section>")[0]
     assert "\N{PLUS-MINUS SIGN}3" in section
     assert re.search(r"P4: tumour <small>3</small>", section)  # the scale is that of all classes
+
+
+def test_prototypes_have_a_table_of_what_they_look_at(run: FakeRun) -> None:
+    left = np.zeros((len(CLASSES), 24, 24), np.float16)
+    left[:, :, :12] = 1
+    names = put(run, "segmenter", **{"prototype 1": left, "prototype 2": 1 - left})
+    page = Page(write_report(run.run))
+    dataset = Dataset.open(run.data)
+    truth = dataset.truth("test")
+    assert truth is not None
+    at = {str(dataset.items("test").ids[i]): k for k, i in enumerate(truth.index)}
+    present = {
+        CLASSES.names[k] for name in names for k in np.unique(read_mask(truth.path(at[name]))) if k < len(CLASSES)
+    }
+    assert 'aria-label="Prototypes"' in page.source
+    rows = page.source.partition('aria-label="Prototypes"')[2].partition("</table>")[0]
+    found = re.findall(r'<th scope="row"[^>]*>([^<]+)</th>(.*?)</tr>', rows)
+    assert {name for name, _ in found} == present
+    for _, cells in found:
+        assert re.findall(r">([\d.]+)</td>", cells)[1:] == ["1.000", "0.500", "0.000"]
+    put(run, "zoning", P2=left)
+    assert Page(write_report(run.run)).source.count('aria-label="Prototypes"') == 1
 
 
 def test_views_of_items_that_are_gone_are_left_out(run: FakeRun) -> None:

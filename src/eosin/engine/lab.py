@@ -33,7 +33,7 @@ from eosin.engine.loop import Fit
 from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, deciding, worth_a_look
 from eosin.engine.steps import Step, Steps
 from eosin.engine.truth import true_masks
-from eosin.engine.views import VIEWED, VIEWING, has_views, keep_views
+from eosin.engine.views import VIEWING, has_views, keep_views, worth_a_view
 from eosin.engine.weights import built, fill, load, store
 from eosin.engine.workplace import Workplace
 from eosin.metrics.protocols import Subject, find_protocol
@@ -249,12 +249,11 @@ class EngineLab:
             inputs = {source.name: source.digest, f"score-{final.name}-{split}": scored.digest}
             self.steps.do(f"predictions/{name}/{split}", f"show-{name}-{split}", settings, inputs, work)
 
-    def view(self, source: Trained, final: Trained, split: str) -> None:
-        """Keep what a trained step shows of its inside, for a few items of a scored split; see ``Learner.views``."""
+    def view(self, source: Trained, split: str) -> None:
+        """Keep what a trained step shows of its inside, for a few items of a split; see ``Learner.views``."""
         if not has_views(self._builds[source.name]):
             return
-        scored = self.score(final, split)
-        shown = worth_a_look(scored.folder, self._dataset.items(split), 0, most=VIEWED)
+        shown = worth_a_view(self._dataset.items(split))
 
         def work(folder: Path) -> dict[str, Any]:
             device = open_device("fp32")
@@ -264,7 +263,7 @@ class EngineLab:
 
         tiling, items = [self.tiling.tile, self.tiling.margin], [str(item) for item in shown.ids]
         settings = {"kind": "view", "revision": VIEWING, "tiling": tiling, "split": split, "items": items}
-        inputs = {source.name: source.digest, f"score-{final.name}-{split}": scored.digest}
+        inputs = {source.name: source.digest}
         self.steps.do(f"views/{source.name}/{split}", f"view-{source.name}-{split}", settings, inputs, work)
 
     def export(self, name: str, source: Trained) -> None:

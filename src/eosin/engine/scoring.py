@@ -165,14 +165,13 @@ def _numbered(path: Path, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return objects
 
 
-def worth_a_look(folder: Path, items: Items, columns: int, most: int = SHOWN) -> Items:
+def worth_a_look(folder: Path, items: Items, columns: int) -> Items:
     """The items of a scored split that a report shows: evenly spaced from worst to best by their own FwIoU.
 
     Args:
         folder: of the predictions and counts that ``Scoring.write`` made; without counts the order is that of the data.
         items: of the split.
         columns: how many masks stand beside each image and its truth; more leave less room for items.
-        most: at most so many items.
     """
     order = np.arange(len(items))
     if (folder / COUNTS).exists():
@@ -182,7 +181,7 @@ def worth_a_look(folder: Path, items: Items, columns: int, most: int = SHOWN) ->
         own = {str(item): fwiou(matrix) for item, matrix in zip(ids, counts, strict=True)}
         scores = np.array([own.get(str(item), np.nan) for item in items.ids])
         order = np.lexsort((items.ids, scores))[: np.count_nonzero(~np.isnan(scores))]
-    most = min(most, max(2, PICTURES // (columns + 2)))
+    most = min(SHOWN, max(2, PICTURES // (columns + 2)))
     if len(order) > most:
         order = order[[round(i * (len(order) - 1) / (most - 1)) for i in range(most)]]
     return items.subset(np.sort(order))

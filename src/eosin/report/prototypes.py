@@ -49,6 +49,19 @@ def looks(maps: NDArray[Any], truth: NDArray[np.bool_]) -> Looks:
     )
 
 
+def looks_at(views: Mapping[str, NDArray[Any]], mask: NDArray[np.uint8]) -> dict[int, Looks]:
+    """What the prototypes among the kept views of an item look at, for each class that its mask ``[H, W]`` holds.
+
+    Truth is taken at the middle of each cell of the maps.
+    """
+    maps = prototypes_of(views)
+    rows, columns = (
+        (2 * np.arange(cells) + 1) * side // (2 * cells) for cells, side in zip(maps.shape[2:], mask.shape, strict=True)
+    )
+    here = mask[rows[:, None], columns]
+    return {k: looks(own, here == k) for k, own in enumerate(maps) if (here == k).any()}
+
+
 def prototypes_of(views: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """The maps of all prototypes, ``[K, k, h, w]``, among the kept views of an item; ``k = 0`` if there is none."""
     found = [view for name, view in views.items() if VIEW.fullmatch(name)]

@@ -6,6 +6,7 @@ Nothing here knows a method: the maps are named arrays in ``views/<step>/<split>
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from eosin.core.classes import Classes, Colour
 from eosin.report.figures import fitted, tinted
 from eosin.report.gallery import Item, Shown, legend_of, line_of, row, shown, tags_note
-from eosin.report.markup import Safe, absent, el, number, picture
+from eosin.report.markup import Safe, absent, el, number, picture, table
+from eosin.report.prototypes import Looks, looks_at
 from eosin.report.reading import Record
 from eosin.slides.draw import Pixels
-from eosin.slides.image import read_rgb
+from eosin.slides.image import read_mask, read_rgb
 
 _RED, _BLUE, _INK = (186, 32, 44), (28, 84, 190), (92, 58, 153)
 
@@ -47,16 +49,37 @@ def _drawn(step: str, files: Mapping[str, Path], seen: Shown | Safe) -> Safe:
     signed = _signed(maps.values())
     rows = [
         row(seen, at, _lines(item, maps[item.name], seen.dataset.classes, signed))
-        for at, item in enumerate(seen.found)
+        for at, item in sorted(enumerate(seen.found), key=lambda one: one[1].index)
         if item.name in maps
     ]
     said = (
-        f"What {step} shows of its inside, in {len(rows)} items of {seen.split}. A map with values below 0 is drawn "
-        "around 0: blue below, red above, white at 0; others from white at 0 to full colour. The number below a map is "
-        "the one at which its colour is full: the largest of all classes in this item."
+        f"What {step} shows of its inside, in {len(rows)} items of {seen.split}, the same for every run on these data. "
+        "A map with values below 0 is drawn around 0: blue below, red above, white at 0; others from white at 0 to "
+        "full colour. The number below a map is where its colour is full: the largest of all classes in this item."
     )
     parts = [el("p", said, class_="soft"), legend_of(seen.dataset.classes), el("div", rows, class_="gallery wide")]
-    return Safe("".join(parts) + tags_note(seen.columns))
+    return Safe("".join(parts) + _prototypes(maps, seen) + tags_note(seen.columns))
+
+
+def _prototypes(maps: Mapping[str, Maps], seen: Shown) -> str:
+    """A table of what prototypes look at in the items with truth; nothing where a learner has none."""
+    found: dict[int, list[Looks]] = {}
+    for item in seen.found:
+        if item.truth is not None and item.name in maps:
+            for k, one in looks_at(maps[item.name], read_mask(item.truth)).items():
+                found.setdefault(k, []).append(one)
+    if not found:
+        return ""
+    head = ("Class", "Images", "Covered by any", "Covered by each", "Mean IoU of two")
+    rows = []
+    for k, many in sorted(found.items()):
+        means = (float(np.mean(each)) for each in zip(*map(astuple, many), strict=True))
+        rows.append((seen.dataset.classes.names[k], len(many), *map(number, means)))
+    said = (
+        "What the prototypes of a class look at, where it is: the share of its pixels at which a map, at least one or "
+        "on average, is in the upper half of its range, and how much two of these halves overlap in the whole image."
+    )
+    return table("Prototypes", head, rows) + el("p", said, class_="soft")
 
 
 def _files(record: Record, step: str, split: str) -> dict[str, Path]:

@@ -110,7 +110,7 @@ def _carry_out(plan: Method, place: Workplace, taken: dict[str, Any], name: str)
             lab.score(step, split)
         lab.illustrate(final, split)
         for step in lab.trained.values():
-            lab.view(step, final, split)
+            lab.view(step, split)
     lab.export("export", final)
 
     def write() -> None:
