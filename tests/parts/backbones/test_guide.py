@@ -53,6 +53,11 @@ def test_any_size_is_resized_to_that_of_the_network() -> None:
 
 
 @torch.no_grad()
+def test_a_network_with_a_layer_before_its_head_can_guide() -> None:
+    assert FrozenGuide("mobilenetv3_small_050", 64)(images(), torch.ones(2, 1, 64, 64)).shape == (2, 64)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("width", [64, 512, 600])
 def test_another_width_is_reached_by_a_fixed_orthogonal_projection(width: int) -> None:
     one, other = FrozenGuide(NAME, width), FrozenGuide(NAME, width)

@@ -49,7 +49,8 @@ class FrozenGuide(nn.Module):
         self.size: tuple[int, int] = told["input_size"][1:]
         self.normalise = Normalise(told["mean"], told["std"])
         self.frozen = Frozen(net)
-        self.register_buffer("projection", _orthogonal(net.num_features, width), persistent=False)
+        wide = getattr(net, "head_hidden_size", net.num_features)  # some have a layer more before their head
+        self.register_buffer("projection", _orthogonal(wide, width), persistent=False)
 
     def forward(self, image: Tensor, weights: Tensor) -> Tensor:
         """Vectors float32 ``[N, width]`` of the normalised images times the weights, resized to the network's size.
