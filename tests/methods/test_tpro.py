@@ -144,6 +144,7 @@ def test_a_step_knows_a_file_of_texts_by_its_content(file: Path) -> None:
         ({"knowledge": torch.ones(3, 4)}, "no finite matrix 'labels'"),
         ({"labels": torch.ones(3), "knowledge": torch.ones(1, 4)}, "no finite matrix 'labels'"),
         ({"labels": torch.full((3, 4), NAN), "knowledge": torch.ones(1, 4)}, "no finite matrix 'labels'"),
+        ({"labels": torch.eye(3, 4), "knowledge": torch.zeros(1, 4)}, "'knowledge' without rows of zeros"),
     ],
 )
 def test_a_file_without_the_vectors_is_refused(tmp_path: Path, stored: dict[str, Tensor], told: str) -> None:

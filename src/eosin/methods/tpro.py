@@ -83,8 +83,8 @@ class Texts:
 
 
 def _matrix(found: Tensor | None, name: str, file: WeightFile) -> Tensor:
-    if found is None or found.ndim != 2 or not found.isfinite().all():
-        raise EosinError(f"{file.path}: has no finite matrix {name!r}; store one vector a row")
+    if found is None or found.ndim != 2 or not found.isfinite().all() or not found.any(1).all():
+        raise EosinError(f"{file.path}: has no finite matrix {name!r} without rows of zeros; store one vector a row")
     scaled: Tensor = F.normalize(found.float(), dim=1) * found.shape[1] ** 0.5
     return scaled
 
