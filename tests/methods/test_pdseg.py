@@ -108,10 +108,30 @@ def test_scores_tokens_and_teacher_have_the_same_grid(side: int) -> None:
         name: (2, 3, cells, cells) for name in ("scores", "tokens", "teacher")
     }
     maps = learner.predict(images(side))
-    expected = F.interpolate(views["scores"], (side, side), mode="bilinear", align_corners=False).softmax(1)
-    torch.testing.assert_close(maps, expected)
+    expected = F.interpolate(views["scores"], (16 * cells, 16 * cells), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(maps, expected[..., :side, :side].softmax(1))
     torch.testing.assert_close(learner.tag_scores(images(side)), NGWP()(views["scores"]).sigmoid())
     assert built(token="none").eval().views(images()).keys() == {"scores"}
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("width", "edge"), [(96, 64), (100, 64), (100, 96), (97, 32), (321, 224), (321, 320)])
+def test_an_edge_between_patches_is_drawn_where_it_is(width: int, edge: int, mirrored: bool, scale: float) -> None:
+    """Whatever the width, though the last patches reach beyond the image, and in its mirror image as well."""
+    learner = built(mirrored=mirrored, scale=scale).eval()
+    image = torch.zeros(1, 3, 32, width)
+    image[..., edge:] = 1
+
+    def seen(prepared: Tensor) -> tuple[Tensor, None]:
+        cells = F.avg_pool2d(prepared[:, :2], 16)
+        return torch.cat((1 - cells[:, :1], cells[:, 1:]), 1), None
+
+    learner.seen = seen  # type: ignore[method-assign, assignment]
+    drawn = learner.predict(image)[0].argmax(0)
+    assert drawn.shape == (32, width)
+    found = int((drawn[0] == 0).sum())
+    assert abs(found - edge) <= (1 if scale == 1 else 2), found
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from eosin.core.lab import Lab
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 from eosin.methods.method import Ingredient, Method
-from eosin.parts.backbones.distilled import DistilledViT, Tokens
+from eosin.parts.backbones.distilled import DistilledViT, Tokens, in_patches
 from eosin.parts.backbones.encoder import Undilated, WeightFile, pretrained_from
 from eosin.parts.losses.patch_distillation import PatchDistillation
 from eosin.parts.losses.soft_margin import SoftMargin
@@ -168,8 +168,8 @@ class Distilled(Learner):
         self.mirrored = mirrored
 
     def prepared(self, image: Tensor) -> Tensor:
-        """What both networks are shown of images in 0..1."""
-        return resized(self.normalise(image), self.scale)
+        """What both networks are shown of images in 0..1: whole patches."""
+        return in_patches(resized(self.normalise(image), self.scale), self.student.stride)
 
     def seen(self, prepared: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores float32 ``[B, K, h, w]``, and logits of the tokens ``[B, K, h, w]`` or ``[B, K]`` where there are."""
@@ -210,12 +210,16 @@ class Distilled(Learner):
             return self.teacher.eval()(prepared).float()  # type: ignore[no-any-return]
 
     def predict(self, image: Tensor) -> Tensor:
-        """Class probabilities: the scores, resized bilinearly to the image, after a softmax over classes."""
+        """Class probabilities: the scores, resized bilinearly so that each covers its patch, and a softmax."""
         prepared = self.prepared(image)
         scores, _ = self.seen(prepared)
         if self.mirrored:
             scores = (scores + self.seen(prepared.flip(3))[0].flip(3)) / 2
-        return F.interpolate(scores, size=image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)
+        height, width = image.shape[-2:]
+        cell = self.student.stride / self.scale
+        reach = [max(side, round(n * cell)) for side, n in zip((height, width), scores.shape[-2:], strict=True)]
+        maps = F.interpolate(scores, size=reach, mode="bilinear", align_corners=False)
+        return maps[..., :height, :width].softmax(1)
 
     def tag_scores(self, image: Tensor) -> Tensor:
         """Probability of each tag, ``[B, K]``."""

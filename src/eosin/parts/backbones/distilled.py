@@ -76,10 +76,7 @@ class DistilledViT(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of the patches, and of the tokens."""
-        below, right = (-length % self.stride for length in image.shape[-2:])
-        if below or right:
-            image = F.pad(image, (0, right, 0, below), mode="replicate")
-        patches: Tensor = self.net.patch_embed(image)
+        patches: Tensor = self.net.patch_embed(in_patches(image, self.stride))
         height, width = patches.shape[1:3]
         count = height * width
         sequence = self.net.blocks(self.net.norm_pre(torch.cat(self._sequence(patches), 1)))
@@ -105,6 +102,12 @@ class DistilledViT(nn.Module):
         if self.kind == "patch":
             tokens = regridded(tokens, height, width).flatten(0, 1)
         return [parts[0], tokens.reshape(1, -1, self.width).expand(batch, -1, -1), parts[1]]
+
+
+def in_patches(image: Tensor, stride: int) -> Tensor:
+    """Images ``[B, 3, H, W]`` whose lower and right border is repeated up to whole patches."""
+    below, right = (-length % stride for length in image.shape[-2:])
+    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
 
 
 def regridded(grid: Tensor, height: int, width: int) -> Tensor:
