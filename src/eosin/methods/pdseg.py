@@ -140,6 +140,8 @@ class Distilled(Learner):
         mirrored: whether what predicts is the mean of an image's scores and of those of its mirror image.
     """
 
+    revision: ClassVar[int] = 2
+
     def __init__(  # noqa: PLR0913, PLR0917 - two networks and what each learns
         self,
         classes: int,
