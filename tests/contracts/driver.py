@@ -9,6 +9,7 @@ the second the process kills itself. ``LOADERS`` is how many processes load trai
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def call(notes: Path, words: list[str], kept: int = 0, kill: int = 0) -> None:
 
 
 if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).parent / "audit" / "sitecustomize.py"))
     kept, kill, loaders = map(int, sys.argv[2:5])
     loop.workers = lambda items: loaders  # type: ignore[assignment]
     call(Path(sys.argv[1]), sys.argv[5:], kept, kill)

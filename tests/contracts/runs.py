@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from filelock import FileLock
@@ -29,9 +29,9 @@ from eosin.methods.method import Method
 from eosin.recipe import Recipe
 from eosin.verbs.train import resolve
 from methods.fake_lab import Call, FakeLab
+from warm import script
 
 HERE = Path(__file__).parent
-TESTS = HERE.parent
 EPOCHS = 2
 # Of each fit. The last epoch is kept, since what happens after another one that is kept would not be seen.
 CUT = ("batch=8", f"epochs={EPOCHS}", "select=last", "precision=fp32")
@@ -208,7 +208,7 @@ class Replay(FakeLab):
 # -- making runs ---------------------------------------------------------------------------------------------------
 
 
-def child(run: Run, kept: int = 0, kill: int = 0, loaders: int = 0) -> subprocess.CompletedProcess[str]:
+def child(run: Run, kept: int = 0, kill: int = 0, loaders: int = 0) -> CompletedProcess[str]:
     """Run the command line in a process of its own, which notes the files that it opens.
 
     Args:
@@ -218,15 +218,14 @@ def child(run: Run, kept: int = 0, kill: int = 0, loaders: int = 0) -> subproces
         loaders: processes that load training items. A killed one leaves them behind.
     """
     run.place.mkdir(parents=True, exist_ok=True)
-    paths = [HERE / "audit", TESTS, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    paths = [HERE / "audit", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {
         **os.environ,
         "EOSIN_AUDIT": str(run.place / AUDIT),
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
     }
-    command = [sys.executable, "-P", str(HERE / "driver.py"), str(run.place), str(kept), str(kill), str(loaders)]
-    words = run.subject.words(run.data, run.folder)
-    return subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False, timeout=120)
+    words = [run.place, kept, kill, loaders, *run.subject.words(run.data, run.folder)]
+    return script(HERE / "driver.py", words, environment)
 
 
 def whole(subject: Subject, data: Path, place: Path) -> Run:

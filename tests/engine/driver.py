@@ -15,15 +15,14 @@ from typing import Any
 
 import eosin  # first: it mends torchvision
 from eosin import cli
-from eosin.engine import checkpoint, loop
+from eosin.engine import checkpoint, lab, loop
 from eosin.predictor import write
-from eosin.slides import image
 
 PLACES: dict[str, tuple[Any, str]] = {
     "step": (loop.Fit, "_step"),
     "epoch": (loop.Fit, "_end_of_epoch"),
     "saved": (checkpoint.Checkpoints, "save"),
-    "mask": (image, "png_bytes"),
+    "mask": (lab, "png_bytes"),
     "program": (write, "_exported"),
     "parity": (write, "parity"),
     "card": (write.Card, "write"),

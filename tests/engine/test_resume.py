@@ -15,6 +15,7 @@ import pytest
 
 from eosin.core.fingerprint import file_digest
 from eosin.data.phantom import PhantomSpec, draw_dataset
+from warm import script
 
 DRIVER = Path(__file__).with_name("driver.py")
 RECIPE = """
@@ -45,9 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def go(place: Path, run: str, *words: str, **wish: Any) -> subprocess.CompletedProcess[str]:
     """``eosin run`` in a process of its own, struck at a place if one is named."""
-    command = [sys.executable, str(DRIVER), json.dumps(wish), "run", "r.yaml", "--data", "data", "--out", run, "--json"]
-    where = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *words], cwd=place, env=where, capture_output=True, text=True, check=False)
+    run_it = [json.dumps(wish), "run", "r.yaml", "--data", "data", "--out", run, "--json", *words]
+    return script(DRIVER, run_it, {**os.environ, "OMP_NUM_THREADS": "1"}, place)
 
 
 def results(run: Path) -> dict[str, str]:

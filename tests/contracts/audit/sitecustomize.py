@@ -1,6 +1,7 @@
-"""Python imports this before anything else where its folder is on PYTHONPATH: notes every file that is opened.
+"""Notes every file that is opened. A line is the process, a blank and the path.
 
-So it is in every process that is started from a watched one, too. A line is the process, a blank and the path.
+Python imports this before anything else where its folder is on PYTHONPATH, and a fork has what its parent has: so it is
+in every process that is started from a watched one, too.
 """
 
 import os
