@@ -20,7 +20,10 @@ from eosin.core.errors import EosinError
 from eosin.core.progress import Silent
 from eosin.data.contract import Objects
 from eosin.data.dataset import Dataset, Row, write_dataset
-from eosin.engine.evaluate import Tiling
+from eosin.data.module import WeakView
+from eosin.engine import evaluate
+from eosin.engine.device import open_device
+from eosin.engine.evaluate import Tiling, score_tags
 from eosin.engine.lab import EngineLab
 from eosin.engine.scoring import Scoring, worth_a_look
 from eosin.engine.weights import load
@@ -105,6 +108,45 @@ def test_entries_tell_boundaries_objects_confidence_and_tags(tmp_path: Path) -> 
     wanted = tag_scores(dataset.classes, scores, dataset.items("test").tags)
     assert entry["tags"]["map"] == pytest.approx(wanted["map"], abs=1e-5)
     assert entry["miou"] is not None
+
+
+class Sees(Toy):
+    """Says how bright the brightest pixel of an image is, and keeps what it was asked."""
+
+    asked: list[tuple[int, ...]]
+
+    def tag_scores(self, image: torch.Tensor) -> torch.Tensor:
+        self.asked.append(tuple(image.shape))
+        return image.mean(1).flatten(1).amax(1, keepdim=True) * torch.tensor([[1.0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("size", "tiles"),
+    [((64, 64), 1), ((40, 64), 1), ((65, 30), 2), ((64, 113), 3), ((150, 100), 6)],  # tiles of 64 px every 48
+)
+def test_images_larger_than_a_tile_have_the_highest_tag_scores_of_their_tiles(
+    size: tuple[int, int], tiles: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "TAG_PIXELS", 3 * 64 * 64)
+    rows, (height, width), rng = [], size, np.random.default_rng(1)
+    (tmp_path / "images").mkdir()
+    for i in range(5):  # one bright pixel each, also at the last row and column
+        pixels = np.zeros((height, width, 3), np.uint8)
+        y, x = (height - 1, width - 1) if i == 4 else (int(rng.integers(height)), int(rng.integers(width)))
+        pixels[y, x] = 50 * i + 20
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+        rows.append(Row(str(i), "test", f"images/{i}.png", "", patient=str(i), tags=[1.0, 1.0]))
+    classes = Classes(tissues=(Tissue(name="red", colour=(220, 40, 40)), Tissue(name="blue", colour=(40, 40, 220))))
+    write_dataset(tmp_path, name="spots", classes=classes, rows=rows, mpp=0.5, licence="CC0", citation="none")
+    learner = Sees()
+    learner.asked = []
+    view = WeakView(Dataset.open(tmp_path).items("test"), None, 0)
+    found = score_tags(learner, view, Tiling(64, 8), open_device("fp32"))
+    brightest = np.array([50 * i + 20 for i in range(5)], np.float32)[:, None] / 255
+    assert found == pytest.approx(brightest * np.array([1, 0.5], np.float32))
+    assert sum(asked[0] for asked in learner.asked) == 5 * tiles
+    assert all(asked[0] * asked[2] * asked[3] <= evaluate.TAG_PIXELS for asked in learner.asked), "more at a time"
+    assert {asked[2:] for asked in learner.asked} == {(min(height, 64), min(width, 64))}
 
 
 def test_data_without_numbered_objects_have_no_object_scores(tmp_path: Path) -> None:

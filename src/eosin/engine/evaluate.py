@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eosin.core.learner import Learner
-from eosin.core.tiling import blend
+from eosin.core.tiling import blend, origins, stride
 from eosin.core.values import Batch
 from eosin.data.module import InOrder, LabelledView, WeakView, batch_size, loader
 from eosin.engine.device import Device, workers
@@ -106,12 +106,25 @@ def count_view(predict: Predict, view: LabelledView, tiling: Tiling, protocol: P
     return protocol.count(nothing, nothing) if total is None else total
 
 
-def score_tags(learner: Learner, view: WeakView, device: Device) -> NDArray[np.float32]:
-    """Tag scores of every item, float32 ``[N, K]`` in 0..1, in the order of the items."""
+def score_tags(learner: Learner, view: WeakView, tiling: Tiling, device: Device) -> NDArray[np.float32]:
+    """Tag scores of every item, float32 ``[N, K]`` in 0..1, in the order of the items.
+
+    What is larger than a tile is scored in the tiles that its maps are predicted in, and has the highest score of them.
+    """
     learner.eval()
     batch = batch_size(view.items, TAG_PIXELS)
     found = []
     for items in loader(view, InOrder(view.items, batch), workers(len(view))):
         with torch.inference_mode():
-            found.append(learner.tag_scores(device.send(items).image).float().cpu().numpy())
+            found.append(_highest(learner, device.send(items).image, tiling).float().cpu().numpy())
     return np.concatenate(found)
+
+
+def _highest(learner: Learner, images: Tensor, tiling: Tiling) -> Tensor:
+    """``[B, K]`` of images of one size: of the tiles that cover them, as many at a time as hold ``TAG_PIXELS``."""
+    tile, step = tiling.tile, stride(tiling.tile, tiling.margin)
+    rows, columns = (origins(length, tile, step) for length in images.shape[2:])
+    cut = [images[:, :, y : y + tile, x : x + tile] for y in rows for x in columns]  # views
+    most = max(1, TAG_PIXELS // cut[0][:, 0].numel())
+    parts = (torch.stack(cut[first : first + most]) for first in range(0, len(cut), most))
+    return torch.cat([learner.tag_scores(part.flatten(0, 1)).unflatten(0, part.shape[:2]) for part in parts]).amax(0)

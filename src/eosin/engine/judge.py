@@ -38,7 +38,7 @@ def judge_of(
         view = LabelledView(items, truth, dataset.classes.ignore, device.team.rank, device.team.world)
         return "masks", _by_masks(view, protocol, tiling, device)
     if _vary(items.tags):
-        return "tags", _by_tags(items, device)
+        return "tags", _by_tags(items, tiling, device)
     if spec.select == "tags":
         raise WrongUse(
             f"{dataset.folder}: no class is known to be in one val item and absent from another, "
@@ -59,14 +59,14 @@ def _by_masks(view: LabelledView, protocol: Protocol, tiling: Tiling, device: De
     return judge
 
 
-def _by_tags(items: Items, device: Device) -> Judge:
+def _by_tags(items: Items, tiling: Tiling, device: Device) -> Judge:
     share = device.team.share(len(items))
     view = WeakView(items.subset(share), None, 0)
 
     def judge(learner: Learner) -> dict[str, float]:
         scores = np.zeros(items.tags.shape, np.float32)
         if len(share):
-            scores[share] = score_tags(learner, view, device)
+            scores[share] = score_tags(learner, view, tiling, device)
         return {"tag_map": float(mean_average_precision(device.team.sum(scores), items.tags))}
 
     return judge

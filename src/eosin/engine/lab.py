@@ -218,7 +218,7 @@ class EngineLab:
             learner = device.place(load(self._builds[source.name], source))
             advance = self.progress.start(f"score {source.name} on {split}", len(task))
             entry = task.write(of_learner(learner, device, autocast=False), folder, lambda: advance(1, ""))
-            scores = score_tags(learner, WeakView(task.items, None, 0), device)
+            scores = score_tags(learner, WeakView(task.items, None, 0), self.tiling, device)
             return {"entry": task.with_tags(entry, scores)}
 
         settings = {

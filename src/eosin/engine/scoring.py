@@ -21,7 +21,7 @@ from eosin.metrics.protocols import Protocol, Subject, tag_scores, tags_entry
 from eosin.metrics.scores import fwiou
 from eosin.slides.image import png_bytes, read_mask
 
-SCORING = 1  # raised when what is scored changes
+SCORING = 2  # raised when what is scored changes
 CALIBRATED_ON = "val"  # the split that a temperature may be fitted on
 COUNTS = "counts.npz"
 SHOWN = 12  # items of a split in a report,
