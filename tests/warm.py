@@ -6,7 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from tempfile import TemporaryDirectory
@@ -50,5 +50,6 @@ def _become(command: list[str], environment: dict[str, str], folder: Path, out: 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    set_start_method(None, force=True)  # else its own children would come from one more server, and outlive its death
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
