@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing import get_start_method
 from pathlib import Path
 from subprocess import TimeoutExpired
 
@@ -11,9 +12,9 @@ import pytest
 from warm import script
 
 SCRIPT = """
-import os, signal, sys, time
+import multiprocessing, os, signal, sys, time
 print(__name__, sys.argv[1:], os.environ["WISH"], os.environ.get("PATH"), os.path.basename(os.getcwd()))
-print("eosin.engine.lab" in sys.modules, file=sys.stderr)
+print("eosin.engine.lab" in sys.modules, multiprocessing.get_start_method(), file=sys.stderr)
 sys.stdout.flush()
 if sys.argv[1] == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -33,7 +34,7 @@ def test_it_is_as_if_started_by_itself(word: str, code: int, told: str, tmp_path
     done = script(tmp_path / "s.py", [word, 7], {"WISH": "w"}, tmp_path)
     assert done.returncode == code
     assert done.stdout == f"__main__ ['{word}', '7'] w None {tmp_path.name}\n"
-    assert done.stderr.startswith("True\n") and told in done.stderr, "the libraries were not loaded before"
+    assert done.stderr.startswith(f"True {get_start_method()}\n") and told in done.stderr, "not loaded before"
 
 
 def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
