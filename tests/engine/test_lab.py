@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.toys import SIDE, Toy, recipe, write_toys
@@ -394,11 +396,28 @@ def test_start_continues_from_another_steps_weights(tmp_path: Path, data: Path) 
     lab = lab_at(tmp_path / "run", data, recipe(epochs=1, lr=1e-9))
     first = lab.fit("a", partial(Toy))
     second = lab.fit("b", partial(Toy), start=first)
-    from safetensors.torch import load_file
-
     a, b = (load_file(s.folder / "weights.safetensors") for s in (first, second))
     assert all(np.allclose(a[k], b[k], atol=1e-6) for k in a)
     assert second.digest != first.digest
+
+
+class Given(Toy):
+    """A toy that was given numbers, as prototypes are, which are part of its state and do not learn."""
+
+    given = ("numbers",)
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.full((3,), number))
+
+
+def test_what_a_learner_was_given_is_not_replaced_by_what_it_starts_with(tmp_path: Path, data: Path) -> None:
+    lab = lab_at(tmp_path / "run", data, recipe(epochs=1, lr=1e-9))
+    first = lab.fit("a", partial(Given, 1.0))
+    second = load_file(lab.fit("b", partial(Given, 2.0), start=first).folder / "weights.safetensors")
+    assert second.pop("numbers").tolist() == [2, 2, 2]
+    before = load_file(first.folder / "weights.safetensors")
+    assert all(torch.allclose(value, before[name], atol=1e-6) for name, value in second.items())
 
 
 def test_pretrained_weights_are_not_read_again_for_a_finished_step() -> None:

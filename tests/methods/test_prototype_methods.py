@@ -181,7 +181,7 @@ class TestPbip:
         save_file({"vectors": vectors, "tags": tags}, tmp_path / "vectors" / Vectors.FILE)
         lab.call("prototypes").build(tmp_path / "prototypes")
         learner = built(lab)
-        assert not learner.learnt and learner.known.shape == (3, 2, 24)
+        assert not learner.learnt and learner.known.shape == (3, 2, 24) and learner.given == ("bank",)
         near = torch.cosine_similarity(learner.known[:, :, None], vectors[:3], dim=3)
         assert (near.argmax(2) == torch.arange(3)[:, None]).all()
         assert learner.terms["contrast"].contrast.joined and learner.warmup == 0
@@ -199,7 +199,7 @@ class TestPbip:
         lab = planned(Pbip(**SMALL, prototypes="learnt", contrast="each"))
         assert [call.name for call in lab.calls] == ["segmenter"]
         learner = built(lab)
-        assert learner.learnt and not learner.terms["contrast"].contrast.joined
+        assert learner.learnt and not learner.given and not learner.terms["contrast"].contrast.joined
 
     @pytest.mark.parametrize("options", [{}, GUIDED, {"prototypes": "learnt"}, {**GUIDED, "prototypes": "learnt"}])
     def test_it_says_what_it_trains(self, options: dict[str, Any]) -> None:

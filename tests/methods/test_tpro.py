@@ -120,6 +120,7 @@ def test_texts_of_a_user_are_taken_and_do_not_learn(file: Path) -> None:
     learner = built(texts=str(file), knowledge=True)
     names = dict(learner.named_parameters())
     assert "labels" not in names and "knowledge.knowledge" not in names
+    assert learner.given == ("labels", "knowledge.knowledge") and not built(knowledge=True).given
     assert learner.labels.shape == (3, 1, 10)
     torch.testing.assert_close(learner.labels.norm(dim=2), torch.full((3, 1), 10**0.5))
     assert learner.knowledge is not None and learner.knowledge.knowledge.shape == (4, 7)

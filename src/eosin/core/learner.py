@@ -18,9 +18,11 @@ class Learner(nn.Module):
 
     ``forward`` *is* ``losses``; the loop calls the module, never the method, so that gradients are averaged between
     processes. ``revision`` is raised by hand when the meaning of the code changes, which makes old steps stale.
+    ``given`` names what of the state files or earlier steps gave it: weights of another run do not replace that.
     """
 
     revision: ClassVar[int] = 1
+    given: tuple[str, ...] = ()
 
     @abstractmethod
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from eosin.engine.scoring import CALIBRATED_ON, SCORING, Scoring, deciding, wort
 from eosin.engine.steps import Step, Steps
 from eosin.engine.truth import true_masks
 from eosin.engine.views import VIEWING, has_views, keep_views, worth_a_view
-from eosin.engine.weights import built, fill, load, store
+from eosin.engine.weights import begin, built, load, store
 from eosin.engine.workplace import Workplace
 from eosin.metrics.protocols import Subject, find_protocol
 from eosin.predictor.spec import Card
@@ -373,7 +373,7 @@ class EngineLab:
         device = open_device(spec.precision)
         learner = built(build, name, self.recipe.seed)
         if start is not None:
-            fill(learner, start)
+            begin(learner, start)
         if teacher is not None:
             learner.taught_by(load(self._builds[teacher.name], teacher))
         selection, judge = judge_of(spec, self._dataset, self.protocol(self.classes), self.tiling, device)

@@ -63,6 +63,13 @@ def fill(learner: L, source: Artifact) -> L:
     return learner
 
 
+def begin(learner: L, source: Artifact) -> L:
+    """As :func:`fill`, to be trained on: what the learner was ``given`` it keeps."""
+    own = {name: learner.state_dict()[name].clone() for name in learner.given}
+    fill(learner, source).load_state_dict(own, strict=False)
+    return learner
+
+
 def without_weights(build: partial[Any]) -> partial[Any]:
     """The same builder with every ``pretrained`` set to "none": for a learner whose own weights are loaded next."""
     given = inspect.signature(build.func).bind_partial(*build.args, **build.keywords).arguments

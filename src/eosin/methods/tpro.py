@@ -131,6 +131,8 @@ class TextPrompted(Learner):
             self.labels = given.labels
         else:
             self.register_buffer("labels", given.labels)
+        known = {"labels": given.labels, "knowledge.knowledge": given.knowledge}
+        self.given = tuple(name for name, value in known.items() if value is not None and not value.requires_grad)
         channels = self.encoder.channels
         self.heads = nn.ModuleList(PrototypeHead(given.labels.shape[2], d, projection, "product") for d in channels)
         self.knowledge = None if given.knowledge is None else KnowledgeAttention(given.knowledge, channels[-1], depth)

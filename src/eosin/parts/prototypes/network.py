@@ -68,6 +68,7 @@ class PrototypeNet(Learner):
             self.prototypes = made
         else:
             self.register_buffer("bank", made)
+            self.given = ("bank",)
         self.heads = nn.ModuleList(PrototypeHead(made.shape[2], d, projection) for d in self.encoder.channels)
         self.pool = pool()
         self.loss = loss()
