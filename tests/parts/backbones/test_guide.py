@@ -68,6 +68,24 @@ def test_another_width_is_reached_by_a_fixed_orthogonal_projection(width: int) -
 
 
 @torch.no_grad()
+def test_without_weights_all_guides_of_a_name_are_the_same_network() -> None:
+    before = torch.get_rng_state()
+    one = FrozenGuide(NAME, 512)
+    assert torch.equal(before, torch.get_rng_state()), "what is drawn after it does not depend on it"
+    torch.manual_seed(1)
+    seen = [guide(images(), torch.ones(2, 1, 64, 64)) for guide in (one, FrozenGuide(NAME, 512))]
+    assert torch.equal(*seen)
+
+
+def test_it_runs_as_autocast_says_and_answers_in_float32() -> None:
+    guide, seen = FrozenGuide(NAME, 64), []
+    guide.frozen.net.layer4.register_forward_hook(lambda net, given, answer: seen.append(answer.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = guide(images(), torch.ones(2, 1, 64, 64))
+    assert seen == [torch.bfloat16] and answer.dtype == torch.float32
+
+
+@torch.no_grad()
 def test_weights_of_a_file_are_taken_and_others_refused(tmp_path: Path) -> None:
     torch.manual_seed(1)
     whole = timm.create_model(NAME)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import timm
 import torch
@@ -26,13 +27,15 @@ class FrozenGuide(nn.Module):
         name: timm's.
         width: of the vectors. Where the network has another, a fixed random projection with orthogonal rows or columns
             brings them there, as the released code of PBIP and LPD does.
-        pretrained: ``none``, ``imagenet`` or weights on disk.
+        pretrained: ``none``, ``imagenet`` or weights on disk. With ``none`` it is random, but always the same network,
+            so that all who are guided by it speak of the same space.
 
     Raises:
         WrongUse: for an unknown network.
         EosinError: if weights cannot be had or do not match.
     """
 
+    revision: ClassVar[int] = 1
     projection: Tensor
 
     def __init__(self, name: str, width: int, pretrained: str | WeightFile = "none") -> None:
@@ -40,7 +43,9 @@ class FrozenGuide(nn.Module):
         if not timm.is_model(name):
             raise WrongUse(f"guide {name!r} is not known to timm{nearest(name, timm.list_models())}")
         whole = partial(timm.create_model, name)
-        net: Any = timm.create_model(name, num_classes=0)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(zlib.crc32(name.encode()))
+            net: Any = timm.create_model(name, num_classes=0)
         if isinstance(pretrained, WeightFile):
             pretrained.fill(net, whole)
         elif pretrained != "none":
@@ -63,7 +68,8 @@ class FrozenGuide(nn.Module):
         if left.shape[2:] != self.size:
             left = F.interpolate(left, size=self.size, mode="bilinear", align_corners=False)
         vectors: Tensor = self.frozen.net(left)  # not by its own call, which records no gradient
-        answer: Tensor = vectors.float() @ self.projection
+        with torch.autocast(vectors.device.type, enabled=False):
+            answer: Tensor = vectors.float() @ self.projection
         return answer
 
 

@@ -54,7 +54,9 @@ class MaskRefiner(nn.Module):
     def forward(self, seen: Seen) -> Tensor:
         """The loss of a batch, by its last stage; 0 with a gradient (of zeros) where no pair counts."""
         stage = seen.last
-        with torch.autocast(stage.maps.device.type, enabled=False):
+        device = stage.maps.device.type
+        outside = torch.autocast(device, enabled=torch.is_autocast_enabled(device))  # for the guide, a network
+        with torch.autocast(device, enabled=False):
             known = stage.maps.detach()
             uneven = known.amax((3, 4)) > known.amin((3, 4))
             of, kind, which = self._drawn(heeded(known.mean((3, 4)), seen.tags) & uneven)
@@ -65,7 +67,8 @@ class MaskRefiner(nn.Module):
             else:
                 bank, image = seen.prototypes, seen.image[of]
                 large = F.interpolate(maps[:, None], size=image.shape[2:], mode="bilinear", align_corners=False)
-                shown, hidden = (self._described(image, weights) for weights in split(stretched(large[:, 0])))
+                with outside:
+                    shown, hidden = (self._described(image, weights) for weights in split(stretched(large[:, 0])))
             classes, count = bank.shape[:2]
             own = kind * count + which
             owners = torch.arange(classes, device=own.device).repeat_interleave(count)
