@@ -32,7 +32,8 @@ class Looks:
 def looks(maps: NDArray[Any], truth: NDArray[np.bool_]) -> Looks:
     """Measure the maps of the prototypes of a class in an image.
 
-    A map is scaled from its minimum to its maximum; its upper half is where it is at least 1/2.
+    A map is scaled from its minimum to its maximum; its upper half is where it is at least 1/2. A map that is the same
+    everywhere has none: it shows nothing.
 
     Args:
         maps: signed, ``[k, h, w]``.
@@ -40,7 +41,7 @@ def looks(maps: NDArray[Any], truth: NDArray[np.bool_]) -> Looks:
     """
     values = np.asarray(maps, np.float32)
     low, high = values.min((1, 2), keepdims=True), values.max((1, 2), keepdims=True)
-    upper = values >= (low + high) / 2
+    upper = (values >= (low + high) / 2) & (high > low)
     shares = [float((a & b).sum() / max(1, (a | b).sum())) for a, b in combinations(upper, 2)]
     return Looks(
         covered=float(upper.any(0)[truth].mean()),
