@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -198,10 +198,10 @@ class _Probe:
         losses: dict[str, Tensor] = self.copy(batch, self.clock)
         return losses
 
-    def gradient(self, tags: Tensor, image: Tensor | None = None) -> Vector:
-        """Of the tag terms together; it must be finite."""
+    def gradient(self, tags: Tensor, image: Tensor | None = None, terms: Sequence[str] = ()) -> Vector:
+        """Of these terms together, or of all tag terms; it must be finite."""
         losses = self.losses(tags, image)
-        total = torch.stack([losses[term] for term in self.terms if term in losses]).sum()
+        total = torch.stack([losses[term] for term in terms or self.terms if term in losses]).sum()
         found = _gradient(total, [p for p in self.copy.parameters() if p.requires_grad])
         assert np.isfinite(found).all(), f"{self.what}: the gradient is not finite with tags {tags.tolist()}"
         return found
@@ -244,17 +244,28 @@ def _an_image_without_tags_has_no_say(probe: _Probe) -> None:
 
 
 def _each_tag_is_removed_exactly(probe: _Probe) -> None:
+    """Of one term at least, if of no sum of all: a term in which tags multiply, as in a contrast, hides the others."""
+    if not _removed_exactly(probe, probe.terms):
+        for term in probe.terms:
+            if _removed_exactly(probe, [term]):
+                return
+        raise AssertionError(f"{probe.what}: in none of {', '.join(probe.terms)} are the tags' terms added up")
+
+
+def _removed_exactly(probe: _Probe, terms: Sequence[str]) -> bool:
     """Where the terms of two tags are added up, leaving one out leaves just the other, up to what a mean divides by.
 
     With all other tags unknown, the gradient is then A(a) + B(b), A alone with b unknown, and B alone with a unknown.
+    Returns whether there were two such tags.
     """
+    seen = False
     alone = torch.full_like(probe.batch.tags, NAN)
     classes = alone.shape[1]
 
     def gradient(a: int, b: int, of_a: float, of_b: float) -> Vector:
         tags = alone.clone()
         tags[0, a], tags[0, b] = of_a, of_b
-        return probe.gradient(tags)
+        return probe.gradient(tags, terms=terms)
 
     for a, b in ((k, (k + 1) % classes) for k in range(classes)):
         both, only_a, only_b, none = (gradient(a, b, *tags) for tags in ((1, 1), (1, 0), (0, 1), (0, 0)))
@@ -263,6 +274,7 @@ def _each_tag_is_removed_exactly(probe: _Probe) -> None:
         effect = both - only_a  # of tag b
         if not added_up or not effect.any():
             continue
+        seen = True
         without = gradient(a, b, NAN, 1), gradient(a, b, NAN, 0)
         divisor = float((without[0] - without[1]) @ effect / (effect @ effect))
         rest = gradient(a, b, 1, NAN) + without[0] - divisor * both
@@ -270,3 +282,4 @@ def _each_tag_is_removed_exactly(probe: _Probe) -> None:
         assert divisor > 0 and left <= 1e-3, (
             f"{probe.what}: an unknown tag of class {a} or {b} leaves {left:.2g} of the gradient behind"
         )
+    return seen
