@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.toys import SIDE, Toy, recipe, write_toys
 from eosin.core.artifact import MaskSet
 from eosin.core.errors import EosinError, Stale, WrongUse
 from eosin.core.fingerprint import file_digest
 from eosin.core.progress import Silent
+from eosin.core.values import Batch, Clock
 from eosin.data.dataset import Dataset
 from eosin.engine import loop
 from eosin.engine.export import training_domain
@@ -418,6 +419,24 @@ def test_what_a_learner_was_given_is_not_replaced_by_what_it_starts_with(tmp_pat
     assert second.pop("numbers").tolist() == [2, 2, 2]
     before = load_file(first.folder / "weights.safetensors")
     assert all(torch.allclose(value, before[name], atol=1e-6) for name, value in second.items())
+
+
+class Normed(Toy):
+    """A toy with a norm over what it pools: of one image there is one value per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+
+    def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        pooled = self.norm(self.head(batch.image).mean((2, 3), keepdim=True))
+        return {"tags": pooled.square().mean()}
+
+
+def test_a_network_that_cannot_learn_from_one_image_says_so(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(EosinError, match=r"fit\.a\.batch = 1: a norm .* cannot learn from one image; take 2 or more"):
+        lab_at(tmp_path / "one", data, recipe(batch=1)).fit("a", partial(Normed))
+    lab_at(tmp_path / "two", data, recipe(batch=2, accumulate=2)).fit("a", partial(Normed))
 
 
 def test_pretrained_weights_are_not_read_again_for_a_finished_step() -> None:

@@ -290,6 +290,7 @@ class TestArml:
             {"omega": 0.9},
             {"omega": ".inf"},
             {"relation": "relation"},
+            {"alpha": 0, "beta": 0},
             {"vote_weight": 0},
             {"attention": "cca"},
             {"compete": "sigmoid"},

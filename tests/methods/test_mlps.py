@@ -163,6 +163,7 @@ def test_the_loss_of_several_masks_is_their_weighted_sum() -> None:
         {"map_taps": (3, 4, 5)},
         {"tap": 3},
         {"mask_weights": (-0.2, 0.6, 0.6)},
+        {"mask_weights": (0, 0, 0)},
         {"pda_decay": 0.0},
         {"pda_least": 1.5},
         {"white": 255.0},

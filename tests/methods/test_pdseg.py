@@ -290,6 +290,9 @@ def test_images_are_resized_for_both_networks() -> None:
     "options",
     [
         {"teacher": "frozen", "distil_begin": 0},
+        {"teacher": "frozen", "token": "none"},
+        {"teacher": "frozen", "token": "global_label"},
+        {"gate": True, "token": "global_logits"},
         {"pool": "gap", "background": True},
         {"token": "class"},
         {"alpha": 1.1},

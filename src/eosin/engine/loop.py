@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eosin.core.artifact import write_json
 from eosin.core.errors import EosinError
@@ -138,7 +138,7 @@ class Fit:
         for number, part in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else self.device.apart(now.net):
                 with self.device.autocast():
-                    losses: dict[str, Tensor] = now.net(part, clock)
+                    losses = self._losses(now.net, part, clock)
                 # A part averages over its own images, DDP over processes: this makes it the mean over the batch. It is
                 # the batch's own mean only as far as images weigh alike: unknown tags and ignored pixels may differ.
                 share = len(part) / images
@@ -166,6 +166,16 @@ class Fit:
         now.tally.add(means, images, pairs)
         now.step += 1
         return bool(stop > 0)
+
+    def _losses(self, net: nn.Module, part: Batch, clock: Clock) -> dict[str, Tensor]:
+        try:
+            losses: dict[str, Tensor] = net(part, clock)
+        except ValueError as error:
+            if len(part) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            told = f"fit.{self.name}.batch = {self.spec.batch}: a norm of this network cannot learn from one image"
+            raise EosinError(f"{told}; take 2 or more") from None
+        return losses
 
     def _check(self, losses: Mapping[str, float], clock: Clock, plan: Plan) -> None:
         """Stop at a loss that is not finite, before it reaches the weights."""

@@ -171,6 +171,10 @@ class Arml(FirstStage, SecondStage, Method):
             raise ValueError(f"mask_taps = {list(self.mask_taps)}: name levels up to tap = {self.tap}, each once")
         if self.networks == 1 and not (self.omega == 1 and self.relation == "none"):
             raise ValueError("networks = 1 has no peers: set omega to 1 and relation to 'none', too")
+        if self.relation == "structure" and not (self.alpha or self.beta):
+            raise ValueError(
+                "alpha and beta are both 0, so that nothing is learnt of relations: set relation to 'none'"
+            )
         return self
 
     def plan(self, lab: Lab) -> Trained:

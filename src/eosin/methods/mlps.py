@@ -70,6 +70,8 @@ class Mlps(FirstStage, SecondStage, Method):
     def _a_weight_each(self) -> Self:
         if len(self.map_taps) != len(self.mask_weights):
             raise ValueError(f"map_taps {self.map_taps} and mask_weights {self.mask_weights}: give each level a weight")
+        if not any(self.mask_weights):
+            raise ValueError(f"mask_weights {self.mask_weights}: one must be above 0, or the segmenter learns nothing")
         if any(low >= high for low, high in pairwise(self.map_taps)) or self.map_taps[-1] > self.tap:
             raise ValueError(f"map_taps {self.map_taps}: name levels in rising order, none above tap {self.tap}")
         return self

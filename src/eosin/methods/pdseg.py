@@ -303,6 +303,10 @@ class PdSeg(Method):
     def _possible(self) -> Self:
         if self.teacher == "frozen" and self.distil_begin == 0:
             raise ValueError("teacher = 'frozen' learns before distil_begin alone: set that to 1 or more")
+        if self.teacher == "frozen" and self.token in ("none", "global_label"):
+            raise ValueError(f"token = {self.token!r} has no teacher: set teacher to 'joint'")
+        if self.gate and self.token != "patch":
+            raise ValueError(f"token = {self.token!r} learns of no patches: set gate to false")
         if self.background and self.pool == "gap":
             raise ValueError("pool = 'gap' knows no background: set background to false, or pool to 'ngwp_focal'")
         return self

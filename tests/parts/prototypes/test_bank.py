@@ -91,8 +91,14 @@ class TestCluster:
         assert all((one - 1).abs().sum(1).min() < 1e-6 for one in made), "the image of both is a centre of both"
 
     def test_more_prototypes_than_images_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(EosinError, match=r"class 'a': 3 training items are known to hold it, and 4 prototypes"):
+        with pytest.raises(EosinError, match=r"class 'a': 3 different training items are known to hold it, and 4"):
             self.made(tmp_path, 4)
+
+    def test_images_that_look_the_same_are_one(self, tmp_path: Path) -> None:
+        tags = [[1.0, 0]] * 4 + [[0.0, 1]] * 2
+        same = described(tmp_path, np.array([[2, 0], [2, 0], [4, 0], [0, 1], [1, 1], [1, 2]], np.float32), tags)
+        with pytest.raises(EosinError, match=r"class 'a': 2 different training items are known to hold it, and 3"):
+            cluster(tmp_path, same, ("a", "b"), 3)
 
 
 def test_drawn_prototypes_learn() -> None:

@@ -159,7 +159,8 @@ def _with_slots(name: str, taps: tuple[int, ...], slots: Sequence[int]) -> tuple
     """All levels that are taps or slots, in rising order."""
     if not taps or max(slots, default=0) > max(taps):
         raise WrongUse(
-            f"encoder {name!r}: attention at {tuple(slots)} lies behind the last tap of {taps}, where none sees it"
+            f"encoder {name!r}: attention at {tuple(slots)} lies behind the last tap of {taps}, where none sees it; "
+            "set attention_at to levels up to that tap"
         )
     return tuple(sorted({*taps, *slots}))
 

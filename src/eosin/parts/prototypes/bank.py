@@ -36,6 +36,8 @@ def cluster(folder: Path, vectors: Vectors, names: tuple[str, ...], count: int) 
     so on; how many there were is written beside the prototypes. Each has the length ``sqrt(width)``, so that its
     numbers are about 1. An image with an unknown tag says nothing certain of what else it holds and does not count.
 
+    Images whose vectors have one direction are one image here.
+
     Args:
         folder: is filled.
         vectors: of the training items, and their tags.
@@ -51,11 +53,11 @@ def cluster(folder: Path, vectors: Vectors, names: tuple[str, ...], count: int) 
     centres, told = [], {}
     for number, name in enumerate(names):
         holds = known & (tags[:, number] == 1)
-        most = next((m for m in range(1, len(names) + 1) if (holds & (held <= m)).sum() >= count), None)
+        most = next((m for m in range(1, len(names) + 1) if _different(found[holds & (held <= m)]) >= count), None)
         if most is None:
             raise EosinError(
-                f"class {name!r}: {int(holds.sum())} training items are known to hold it, and {count} prototypes are "
-                "asked of them; lower per_class, or tag more"
+                f"class {name!r}: {_different(found[holds])} different training items are known to hold it, and "
+                f"{count} prototypes are asked of them; lower per_class, or tag more"
             )
         of = found[holds & (held <= most)]
         centres.append(k_means(of, count))
@@ -65,6 +67,11 @@ def cluster(folder: Path, vectors: Vectors, names: tuple[str, ...], count: int) 
     write_json(folder / TOLD, told)
 
 
+def _different(vectors: Array) -> int:
+    """How many directions vectors have."""
+    return len(np.unique(_unit(vectors.astype(np.float64)).round(6), axis=0))
+
+
 def k_means(vectors: Array, count: int, rounds: int = 100) -> Array:
     """Spherical k-means: ``count`` unit vectors that are near, by cosine, to the given ones.
 
@@ -72,7 +79,7 @@ def k_means(vectors: Array, count: int, rounds: int = 100) -> Array:
     no vector changes its centre. A centre that nobody is nearest to takes the vector that is worst off.
 
     Args:
-        vectors: ``[N, D]``, N at least ``count``.
+        vectors: ``[N, D]``, of at least ``count`` directions.
         count: k.
         rounds: most rounds.
 
