@@ -169,3 +169,17 @@ class TestByAGuide:
     def test_without_a_present_tag_it_is_not_asked(self) -> None:
         given, look = seen(torch.full((2, 3), NAN)), refiner(guide=Watching)
         assert look(given).item() == 0 and look.guide.given == []
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_guide_runs_as_autocast_says_and_the_contrast_in_float32(enabled: bool) -> None:
+    found: list[bool] = []
+
+    class Watched(nn.Module):
+        def forward(self, image: Tensor, weights: Tensor) -> Tensor:
+            found.append(torch.is_autocast_enabled("cpu"))
+            return (image * weights).mean((2, 3)) @ torch.ones(3, 5)
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        loss = refiner(guide=Watched)(seen())
+    assert found == [enabled, enabled] and loss.dtype == torch.float32
