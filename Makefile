@@ -10,7 +10,7 @@ demo: .venv/.core
 	$(BIN)/eosin demo
 
 test: .venv/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
 
 check: .venv/.dev
 	$(BIN)/ruff check .

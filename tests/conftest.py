@@ -45,6 +45,15 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return _skip_is_failure((yield))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker test what shares a fixture: a file, or all that the contract suite asks of one method."""
+    for item in items:
+        asked = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        group = asked["subject"].name if "subject" in asked else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real H&E data; the test is skipped where it is absent."""

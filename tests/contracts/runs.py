@@ -248,10 +248,9 @@ def whole(subject: Subject, data: Path, place: Path) -> Run:
 
 
 def torn(run: Run, kept: int, kill: int) -> int:
-    """A run that is killed and started again; the exit code of the first process."""
+    """A run that is killed while it trains, and whose steps this process ends; the exit code of the first process."""
     killed = child(run, kept, kill)
-    ended = child(run)
-    assert ended.returncode == 0, f"{run.subject.name}: does not go on after a kill: {ended.stderr[-2000:]}"
+    plan_only(run)
     return killed.returncode
 
 
@@ -268,7 +267,7 @@ def here(run: Run) -> Run:
 def plan_only(run: Run) -> Run:
     """Do in this process what the plan asks for: nothing is scored, exported or reported."""
     recipe, method = run.resolved
-    run.folder.mkdir(parents=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     with driver.observed(run.place):
         method.plan(EngineLab(Workplace(run.folder, run.dataset, recipe, method.supervision, SILENT)))
     return run
