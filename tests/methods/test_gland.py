@@ -65,9 +65,9 @@ def test_the_mean_of_the_pyramid_is_a_score_too() -> None:
 
 
 def test_the_defaults_are_those_of_the_paper() -> None:
-    lab = plan(**{"tap": 3, "attention_at": (2, 3)})
+    lab = plan()
     made = lab.call("classifier").build()
-    for level in (2, 3):
+    for level in (2, 3, 4):
         assert isinstance(made.encoder.net.get_submodule(f"attention{level}"), CCA)
     assert isinstance(made.pool, MPFP) and made.pool.scales == (2, 4, 8, 16) and len(made.pool.fusions) == 3
     assert made.head.bias is None and made.compete == "none", "maps are signed"
@@ -76,6 +76,15 @@ def test_the_defaults_are_those_of_the_paper() -> None:
     assert isinstance(rule.maker, Scaled) and rule.maker.by == "class"
     segmenter = lab.call("segmenter").build()
     assert isinstance(segmenter.net, PSPNet) and isinstance(segmenter.loss, PLF) and segmenter.loss.confidence
+
+
+def test_attention_stands_behind_the_last_three_stages_of_any_network() -> None:
+    """Spec B2: stages 4, 5 and 6 of ResNet38, with channels of 512, 1,024 and 4,096."""
+    with torch.device("meta"):
+        made = plan(encoder="resnet38", tap=6, output_stride=8).call("classifier").build()
+    attention = {name: p.numel() for name, p in made.named_parameters() if ".attention" in name}
+    assert {name.split(".")[2] for name in attention} == {"attention4", "attention5", "attention6"}
+    assert sum(attention.values()) == 1_050_627 + 4_198_403 + 67_125_251
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ class Attentive(BaseModel):
     """Options of attention behind stages of an encoder, for methods to derive from."""
 
     attention: Attention = "none"
-    attention_at: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(2, 3, 4), min_length=1)
+    attention_at: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
 
     def attended(self, encoder: partial[Encoder]) -> partial[Encoder]:
         """What builds an encoder with its attention."""

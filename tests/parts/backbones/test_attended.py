@@ -74,6 +74,12 @@ def test_weights_are_loaded_as_without_it(tmp_path: Path) -> None:
     assert len(kept) == 120 and all(torch.equal(value, whole[key]) for key, value in kept.items())
 
 
+@pytest.mark.parametrize(("tap", "levels"), [(4, {2, 3, 4}), (1, {0, 1})])
+def test_where_no_level_is_named_it_stands_behind_the_last_three(tap: int, levels: set[int]) -> None:
+    made = Encoder("resnet18", (tap,), attention=Added)
+    assert {key for key in made.state_dict() if "attention" in key} == {f"net.attention{n}.number" for n in levels}
+
+
 def test_it_goes_with_what_else_an_encoder_can() -> None:
     encoder = Encoder("resnet18", (4,), 8, stem_pool=False, attention=Added, slots=(2, 3)).eval()
     assert encoder.strides == [4] and encoder(torch.rand(1, 3, 32, 32))[0].shape == (1, 512, 8, 8)

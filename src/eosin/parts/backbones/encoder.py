@@ -90,8 +90,8 @@ class Encoder(nn.Module):
         pretrained: ``none``, ``imagenet`` (the library's own weights) or weights on disk.
         attention: makes a module that keeps the shape of features of so many channels; None for none.
         slots: the levels that one is put behind, so that they and all later ones see what it makes of them; of
-            ``resnet38`` before the norm that a tap ends in. They need not be taps. Its parameters are named
-            ``net.attention`` and the level.
+            ``resnet38`` before the norm that a tap ends in. They need not be taps. None: the last tap and the two
+            levels before it. Its parameters are named ``net.attention`` and the level.
 
     Shapes:
         ``[B, 3, H, W]`` to a list of ``[B, channels[i], about H / strides[i], about W / strides[i]]``, for any size:
@@ -112,10 +112,11 @@ class Encoder(nn.Module):
         stem_pool: bool = True,
         pretrained: str | WeightFile = "none",
         attention: Callable[[int], nn.Module] | None = None,
-        slots: Sequence[int] = (),
+        slots: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         taps = tuple(taps)
+        slots = range(max(max(taps) - 2, 0), max(taps) + 1) if slots is None else slots
         levels = taps if attention is None else _with_slots(name, taps, slots)
         made = self._cut(name, levels, output_stride)
         self.net = made.net
