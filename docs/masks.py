@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from _page import write
+from _page import origin, write
 
 from eosin.core.artifact import read_json
 from eosin.data.dataset import Dataset
@@ -25,8 +25,8 @@ from eosin.slides.image import read_mask
 IGNORE = 255
 
 
-def quality(argument: str) -> tuple[str, str, float, float] | None:
-    """Name, data set, mIoU of the pixels that the masks label, and the share that they leave out; None without."""
+def quality(argument: str) -> tuple[str, Path, float, float] | None:
+    """Name, run, mIoU of the pixels that the masks label, and the share that they leave out; None without."""
     name, _, path = argument.rpartition("=")
     run = Path(path)
     told = read_json(run / "provenance.json")
@@ -41,7 +41,7 @@ def quality(argument: str) -> tuple[str, str, float, float] | None:
         drawn = mask != IGNORE
         confusion.add(mask[drawn], true[drawn])
         left, pixels = left + int((~drawn).sum()), pixels + mask.size
-    return name or told["recipe"], dataset.digest[:12], miou(confusion.matrix), left / pixels
+    return name or told["recipe"], run, miou(confusion.matrix), left / pixels
 
 
 def table(runs: list[str]) -> str:
@@ -52,7 +52,7 @@ def table(runs: list[str]) -> str:
         values = np.array([one[2:] for one in found if one[0] == name])
         spread = f" ± {values[:, 0].std(ddof=1):.3f}" if len(values) > 1 else ""
         lines.append(f"| {name} | {len(values)} | {values[:, 0].mean():.3f}{spread} | {values[:, 1].mean():.1%} |")
-    return "\n".join([*lines, "", f"Data set digest {', '.join(sorted({one[1] for one in found}))}."])
+    return "\n".join([*lines, "", origin([one[1] for one in found])])
 
 
 if __name__ == "__main__":

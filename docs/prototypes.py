@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import yaml
-from _page import write
+from _page import origin, write
 
 from eosin.core.artifact import read_json
 from eosin.core.progress import Silent
@@ -54,7 +54,8 @@ def measured(run: Path, split: str) -> tuple[tuple[str, ...], int, tuple[float, 
 
 def table(runs: list[Path], split: str) -> str:
     """Markdown: one row for what runs are called by, mean and standard deviation over them."""
-    found = [one for run in runs if (one := measured(run, split))]
+    told = {run: one for run in runs if (one := measured(run, split))}
+    found = list(told.values())
     lines = [
         "| Recipe | Prototypes | Diversity | Runs | Images | Covered by any | Covered by each | Mean IoU of two |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -67,7 +68,7 @@ def table(runs: list[Path], split: str) -> str:
             cells = [f"{cell} ± {spread:.3f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)]
         cells = ["–" if cell.startswith("nan") else cell for cell in cells]  # a prototype alone overlaps with none
         lines.append(f"| {' | '.join([*called, str(len(values)), str(images), *cells])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"Images of {split}. {origin(list(told))}"])
 
 
 if __name__ == "__main__":

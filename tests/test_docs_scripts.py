@@ -19,6 +19,10 @@ from eosin.data.dataset import Row, write_dataset
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TWO = Classes(tissues=(Tissue(name="rest", colour=(255, 255, 255)), Tissue(name="gland", colour=(0, 0, 0))))
 
+# what the scripts read of a run's provenance
+ORIGIN: dict[str, Any] = {"recipe": "hand-made", "seed": 3, "device": "cpu", "commit": "abcdef0123456789"}
+ORIGIN["dataset"] = {"name": "hand", "digest": "0123456789abcdef"}
+
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
@@ -92,7 +96,7 @@ def test_pseudo_masks_are_scored_where_they_label_pixels(script: Callable[[str],
 
     def run(name: str, mask: list[int] | None) -> str:
         folder = tmp_path / name
-        write_json(folder / "provenance.json", {"recipe": "hand-made", "dataset": {"folder": str(data)}})
+        write_json(folder / "provenance.json", {**ORIGIN, "dataset": {**ORIGIN["dataset"], "folder": str(data)}})
         if mask is not None:
             (folder / "steps" / "pseudo" / "masks").mkdir(parents=True)
             Image.fromarray(np.array([mask] * 2, np.uint8)).save(folder / "steps" / "pseudo" / "masks" / "a.png")
@@ -102,10 +106,11 @@ def test_pseudo_masks_are_scored_where_they_label_pixels(script: Callable[[str],
     half = run("half", [0, 1, 1, 255])  # rest 1 of 2, gland 1 of 2
     table = script("masks").table([right, half, run("none", None), f"called so={half}"]).splitlines()
     assert table[2:4] == ["| hand-made | 2 | 0.750 ± 0.354 | 12.5% |", "| called so | 1 | 0.500 | 25.0% |"]
+    assert table[4:] == ["", "Made of hand, digest 0123456789ab; seed 3; cpu; source abcdef0123."]
 
 
 def test_prototypes_are_told_by_recipe_number_and_weight(
-    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     prototypes = script("prototypes")
     with_, without = ("lpd", "10", "0.5"), ("lpd", "10", "0.0")
@@ -115,9 +120,13 @@ def test_prototypes_are_told_by_recipe_number_and_weight(
         "c": (without, 5, (1, 1, 1)),
         "d": (with_, 4, (0.5, 0.5, 0.5)),
     }
+    for seed, name in enumerate(found):
+        write_json(tmp_path / name / "provenance.json", {**ORIGIN, "seed": seed})
     monkeypatch.setattr(prototypes, "measured", lambda run, _: found[run.name])
-    table = prototypes.table([Path(name) for name in found], "test").splitlines()
+    table = prototypes.table([tmp_path / name for name in found], "test").splitlines()
     assert table[2:] == [
         "| lpd | 10 | 0.5 | 2 | 5 | 0.750 ± 0.354 | 0.500 ± 0.000 | 0.375 ± 0.177 |",
         "| lpd | 10 | 0.0 | 1 | 5 | 1.000 | 1.000 | 1.000 |",
+        "",
+        "Images of test. Made of hand, digest 0123456789ab; seed 0, 2, 3; cpu; source abcdef0123.",
     ]
