@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+import eosin
 from eosin.metrics.protocols import PROTOCOLS
 from eosin.recipe import Claim, load, shipped
 from eosin.report.compare.published import UNKNOWN, Book, Printed, Tabled, book, claimed, published_rows
@@ -19,6 +20,7 @@ ROWS = [
     for name, tables in book().datasets.items()
     for table, row in tables.rows()
 ]
+RECIPES = Path(eosin.__file__).parent / "recipes"
 CLAIMS = {name: recipe.claim for name in shipped() if (recipe := load(name)).claim is not None}
 
 # every slip that is known, so that none comes or goes unseen: data set, paper, method
@@ -101,8 +103,25 @@ def test_a_claim_is_what_the_tables_have_and_holds_together_as_far_as_that_does(
     assert {key: getattr(row, key) for key in Claim.model_fields} == claim.model_dump()
 
 
-def test_the_recipes_of_published_data_claim_a_row() -> None:
-    assert {"cam-bcss", "cam-luad"} <= set(CLAIMS)
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ("bcss luad", "cam grad-cam-pp histosegnet recam oeem mlps arml tpro pbip pdseg"),
+        ("bcss", "lpd"),
+        ("glas", "oeem hamil gland"),
+        ("prog ebhi", "gland supervised"),
+        ("digestpath camelyon16", "ikd-mil sa-mil swin-mil vgg-mil resnet-mil oeem supervised"),
+    ],
+)
+def test_the_recipes_of_published_data_claim_a_row(data: str, names: str) -> None:
+    assert {f"{name}-{where}" for name in names.split() for where in data.split()} <= set(CLAIMS)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_each_value_of_a_recipe_with_a_claim_is_marked_as_printed_from_code_or_ours(name: str) -> None:
+    settings = (RECIPES / f"{name}.yaml").read_text().partition("\noptions:\n")[2].partition("\nclaim:\n")[0]
+    values = re.findall(r"^ +\w+: *[^ #\n].*", settings, re.MULTILINE)
+    assert len(values) > 5 and [value for value in values if not re.search(r"\[[PCR]\]", value)] == []
 
 
 def test_footnotes_are_numbered_in_the_order_of_their_use() -> None:

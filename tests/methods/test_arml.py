@@ -240,6 +240,7 @@ class TestArml:
         ("options", "kind", "stride"),
         [
             ({"seg_encoder": "tu-resnest14d"}, PSPNet, 8),
+            ({"seg_encoder": "mit_b1"}, PSPNet, 8),
             ({"seg_encoder": "mit_b0", "seg_net": "unet", "seg_depth": 5, "seg_width": 4}, UNet, 32),
             ({"seg_encoder": "resnet38", "seg_width": 8}, Pyramid, 8),
         ],

@@ -28,6 +28,7 @@ from eosin.parts.prototypes.maps import averaged, weighted
 from eosin.parts.prototypes.network import PrototypeNet
 from eosin.parts.prototypes.refiner import MaskRefiner
 from eosin.parts.prototypes.terms import Apart
+from eosin.recipe import load
 from eosin.verbs.train import resolve
 from methods.fake_lab import FakeLab
 
@@ -78,6 +79,14 @@ class TestLpd:
         assert shapes == [(2, 40, 56, 56), (2, 40, 28, 28), (2, 40, 14, 14), (2, 40, 14, 14)]
         assert [tuple(learner.pool(stage.maps.flatten(1, 2)).shape) for stage in stages] == [(2, 40)] * 4
         assert stages[-1].features.shape == (2, 512, 14, 14)
+
+    @pytest.mark.parametrize("recipe", ["lpd-bcss", "lpd-luad"])
+    def test_so_have_the_recipes_of_known_data_beside_a_guide_of_28_million(self, recipe: str) -> None:
+        options = {**load(recipe).options, "pretrained": "none", "guide_pretrained": "none"}
+        learner = built(planned(Lpd(**options), FakeLab(classes=FOUR)))
+        assert sum(p.numel() for p in learner.parameters()) == 13_960_388
+        (guide,) = (module for module in learner.modules() if isinstance(module, FrozenGuide))
+        assert sum(p.numel() for p in guide.frozen.net.parameters()) == 27_519_354  # of a Swin-T
 
     def test_with_three_prototypes_it_has_the_size_of_the_released_settings(self) -> None:
         learner = built(planned(Lpd(per_class=3), FakeLab(classes=FOUR)))

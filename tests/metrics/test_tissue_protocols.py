@@ -75,6 +75,17 @@ def test_kept_background_by_hand():
     assert two.miou(counts) == pytest.approx((0.25 + 2 / 3) / 2)
 
 
+def test_the_row_of_pbip_and_lpd_by_hand():
+    """Ten pixels, two of each class and of the background, which LPD predicts as one more class."""
+    true, predicted = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4]), np.array([0, 1, 1, 1, 2, 2, 3, 2, 0, 4])
+    kept = TissueFpTags(FOUR)
+    entry = kept.score_entry(SUBJECT, kept.count(predicted, true)[None], ["p"])
+    assert list(entry["iou"].values()) == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 2])
+    assert [entry[key] for key in ("miou", "mdice", "fwiou")] == pytest.approx([0.541667, 0.691667, 0.533333], abs=1e-6)
+    dropped = TissueDrop(FOUR)
+    assert dropped.miou(dropped.count(predicted[:9], true[:9])) == pytest.approx(0.583333, abs=1e-6)
+
+
 def test_fwiou_needs_no_background():
     rule = TissueFp(FOUR)
     counts = rule.count(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]))

@@ -47,7 +47,9 @@ class Lpd(Prototypical, Method):
     steps: ClassVar[tuple[str, ...]] = ("segmenter",)
     ingredients: ClassVar[tuple[Ingredient, ...]] = (
         Ingredient("learnt prototypes", "segmenter", {"per_class": 1}, ("prototypes",)),
-        Ingredient("projections", "segmenter", {"projection": "linear"}, tuple(f"heads.{s}.project" for s in range(4))),
+        Ingredient(
+            "projections", "segmenter", {"projection": "linear"}, tuple(f"heads.{s}.project" for s in range(1, 4))
+        ),
         Ingredient("mask refiner", "segmenter", {"contrast_weight": 0.0}),
         Ingredient("diversity", "segmenter", {"diversity_weight": 0.0}),
     )

@@ -48,7 +48,9 @@ class Pbip(Prototypical, Method):
     steps: ClassVar[tuple[str, ...]] = ("classifier", "segmenter")
     ingredients: ClassVar[tuple[Ingredient, ...]] = (
         Ingredient("prototypes of images", "segmenter", {"prototypes": "learnt"}),
-        Ingredient("projections", "segmenter", {"projection": "linear"}, tuple(f"heads.{s}.project" for s in range(4))),
+        Ingredient(
+            "projections", "segmenter", {"projection": "linear"}, tuple(f"heads.{s}.project" for s in range(1, 4))
+        ),
         Ingredient("mask refiner", "segmenter", {"contrast_weight": 0.0}),
     )
 
