@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -388,7 +389,7 @@ def test_each_step_keeps_its_share_of_the_rate() -> None:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert set(METHODS) == {"gland", "oeem"}
+    assert set(METHODS) == {"gland", "oeem"} and signature(adapt.adapt).parameters["seeds"].default == 5
     assert _shares(sorted(FRACTIONS)) == [0.2, 0.1, 0.05, 0.01]
     with pytest.raises(WrongUse, match="--fractions : give shares"):
         _shares([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from shutil import copytree
 from types import ModuleType
 from typing import Any
 
@@ -104,9 +105,13 @@ def test_pseudo_masks_are_scored_where_they_label_pixels(script: Callable[[str],
 
     right = run("right", [0, 0, 1, 1])
     half = run("half", [0, 1, 1, 255])  # rest 1 of 2, gland 1 of 2
-    table = script("masks").table([right, half, run("none", None), f"called so={half}"]).splitlines()
+    several = run("several", None)
+    for source, step in ((right, "pseudo-1"), (half, "pseudo-2")):
+        copytree(Path(source) / "steps" / "pseudo", Path(several) / "steps" / step)
+    table = script("masks").table([right, half, run("none", None), f"called so={half}", f"so={several}"]).splitlines()
     assert table[2:4] == ["| hand-made | 2 | 0.750 ± 0.354 | 12.5% |", "| called so | 1 | 0.500 | 25.0% |"]
-    assert table[4:] == ["", "Made of hand, digest 0123456789ab; seed 3; cpu; source abcdef0123."]
+    assert table[4:6] == ["| so, pseudo-1 | 1 | 1.000 | 0.0% |", "| so, pseudo-2 | 1 | 0.500 | 25.0% |"]
+    assert table[6:] == ["", "Made of hand, digest 0123456789ab; seed 3; cpu; source abcdef0123."]
 
 
 def test_prototypes_are_told_by_recipe_number_and_weight(
