@@ -17,24 +17,41 @@ from _page import write
 
 from eosin.core.artifact import read_json
 
+# what a claim may have beside mean IoU: what a comparison calls it, and its column
+MORE = {"dice": ("mdice", "Dice"), "accuracy": ("accuracy", "Accuracy")}
+
 
 def table(comparisons: list[dict[str, Any]]) -> str:
-    """Markdown: one row an arm; what was printed, then mean, deviation and gain on each data set."""
+    """Markdown: one row an arm; what was printed, then mean, deviation and gain on each data set.
+
+    Dice and accuracy are shown where the paper prints them.
+    """
     arms = [{arm["name"]: arm for arm in one["arms"]} for one in comparisons]
     names = list(dict.fromkeys(name for one in arms for name in one))
     claims = {name: one[name]["claim"] for one in arms for name in one if one[name]["claim"]}
-    head = ["Row", "Printed", "Gain", *(word for one in comparisons for word in (f"{one['dataset']}, mIoU %", "Gain"))]
+    more = [measure for measure in MORE if any(claim.get(measure) for claim in claims.values())]
+    titles = ["Gain", *(MORE[measure][1] for measure in more)]
+    head = ["Row", "Printed", *titles]
+    head += [word for one in comparisons for word in (f"{one['dataset']}, mIoU %", *titles)]
     lines = [f"| {' | '.join(head)} |", f"| --- | {' | '.join(['---:'] * (len(head) - 1))} |"]
     for name in names:
-        cells = [name, *told({row: [claim["miou"]] for row, claim in claims.items()}, name, names[0], 2)]
+        printed = [{row: [claim[key]] for row, claim in claims.items() if claim.get(key)} for key in ("miou", *more)]
+        cells = [name, *told(printed[0], name, names[0], 2)]
+        cells += [told(values, name, name, 2)[0] for values in printed[1:]]
         for one in arms:
-            values = {row: [100 * value for value in arm["miou"]["values"]] for row, arm in one.items()}
-            cells += told(values, name, names[0], 1)
+            scores = [percent(one, key) for key in ("miou", *(MORE[measure][0] for measure in more))]
+            cells += told(scores[0], name, names[0], 1)
+            cells += [told(values, name, name, 1)[0] for values in scores[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     sources = dict.fromkeys(f"{claim['source']}, protocol {claim['protocol']}" for claim in claims.values())
     lines += ["", f"- Printed: {'; '.join(sources) or 'nothing'}."]
     lines += [f"- {origin(one)}" for one in comparisons]
     return "\n".join(lines)
+
+
+def percent(arms: dict[str, dict[str, Any]], score: str) -> dict[str, list[float]]:
+    """A score of each arm, by run."""
+    return {row: [100 * value for value in arm[score]["values"]] for row, arm in arms.items()}
 
 
 def told(values: dict[str, list[float]], name: str, first: str, digits: int) -> list[str]:

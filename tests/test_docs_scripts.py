@@ -71,6 +71,19 @@ def test_gains_of_an_ablation_are_over_its_first_row(script: Callable[[str], Mod
     )
 
 
+def test_dice_of_an_ablation_is_shown_where_it_is_printed(script: Callable[[str], ModuleType]) -> None:
+    one = comparison({"base": [0.5], "more": [0.75]}, {"base": 80.01})
+    one["arms"][0] |= {"mdice": {"values": [0.625]}}
+    one["arms"][0]["claim"]["dice"] = 88.89
+    one["arms"][1] |= {"mdice": {"values": [0.85]}}
+    assert script("ablations").table([one]).splitlines()[:4] == [
+        "| Row | Printed | Gain | Dice | hand, mIoU % | Gain | Dice |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| base | 80.01 | – | 88.89 | 50.0 | – | 62.5 |",
+        "| more | – | – | – | 75.0 | +25.0 | 85.0 |",
+    ]
+
+
 def test_a_comparison_is_set_below_the_headings_of_its_page(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
