@@ -169,4 +169,4 @@ def _others(value: Any, annotation: Any) -> Iterator[Any]:
             yield from ([*value[:i], other, *value[i + 1 :]] for other in _others(inner, type(inner)))
         yield from ([*value, *more] for more in ([value[:1]] if value else ([1], [2])))
     elif value is None:
-        yield from (1, 0.5, "imagenet")
+        yield from (1, 0.5, "imagenet", [1])

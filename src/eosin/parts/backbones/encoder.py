@@ -116,7 +116,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         taps = tuple(taps)
-        slots = range(max(max(taps) - 2, 0), max(taps) + 1) if slots is None else slots
+        last = max(taps, default=0)
+        slots = range(max(last - 2, 0), last + 1) if slots is None else slots
         levels = taps if attention is None else _with_slots(name, taps, slots)
         made = self._cut(name, levels, output_stride)
         self.net = made.net
