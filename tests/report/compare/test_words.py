@@ -54,6 +54,8 @@ def test_spreads_and_intervals() -> None:
         (-0.2, (1, 3), "no clear difference to cam"),
         (-0.01, (0, 3), "lower than cam"),
         (math.nan, (0, 3), "no clear difference to cam"),
+        (0.2, (1, 1), "one seed, no verdict"),
+        (-0.2, (0, 1), "one seed, no verdict"),
     ],
 )
 def test_only_the_house_rule_says_beats(difference: float, gained: tuple[int, int], said: str) -> None:

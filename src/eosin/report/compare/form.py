@@ -54,8 +54,8 @@ class Versus:
 
     @property
     def beats(self) -> bool:
-        """The house rule for "beats": a mean gain of 1.0 point or more, and every paired run gains."""
-        return self.difference >= 0.01 and self.gained[0] == self.gained[1]
+        """The house rule for "beats": a mean gain of 1.0 point or more, and every one of several paired runs gains."""
+        return self.difference >= 0.01 and self.gained[0] == self.gained[1] > 1
 
 
 @dataclass(frozen=True, slots=True)

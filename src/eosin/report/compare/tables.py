@@ -161,7 +161,7 @@ def versus(comparison: Comparison) -> Table | None:
         f"p asks about other {c.clustered_by}s for these trained models: the luck of their training is not in it, "
         f"which is why every {word} must gain.",
         f"Beats: a mean gain of 0.010 or more and a gain in every {word}; lower: a mean loss of 0.010 or more and "
-        f"no {word} gains; anything else is no clear difference.",
+        f"no {word} gains; anything else is no clear difference. A single {word} gives no verdict.",
         f"t-test as printed in papers: Student's, two-tailed, over the {word}s as independent samples; "
         "* p < .05, ** p < .01, *** p < .001. It ignores which images were scored and decides nothing here.",
     ]

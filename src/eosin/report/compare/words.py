@@ -73,6 +73,8 @@ def gained(comparison: Comparison, versus: Versus) -> str:
 
 def verdict(comparison: Comparison, versus: Versus) -> str:
     """What the house rule allows to say: "beats" is :attr:`Versus.beats` alone; lower is its mirror image."""
+    if versus.gained[1] == 1:
+        return f"one {run_word(comparison)}, no verdict"
     if versus.beats:
         return f"beats {comparison.baseline}"
     if versus.difference <= -_CLEAR and versus.gained[0] == 0:
