@@ -64,12 +64,20 @@ class ByHand:
         write_json(out / "made" / "provenance.json", {**said, "dataset": dataset, "start": begun})
         for path in list((out / "made").iterdir()):
             path.rename(out / path.name)
+        deployed(out, data, f"{recipe} {seed} {share} {begun}")
 
     def wait(self, timeout: float) -> int:
         return self.returncode
 
     def poll(self) -> int:
         return self.returncode
+
+
+def deployed(run: Path, data: Dataset, card: str) -> None:
+    """The card of the model that a run by hand deploys."""
+    (run / "model").mkdir(parents=True, exist_ok=True)
+    told = {"made": card, "classes": data.classes.model_dump(mode="json"), "mpp": None}
+    write_json(run / "model" / "card.json", told)
 
 
 def hand_made(folder: Path, data: Dataset, seed: int, skill: int, recipe: str) -> Path:
@@ -351,6 +359,8 @@ def test_wrong_use_is_one_line_before_anything_is_run(
 def test_a_run_folder_tells_shares_and_starts_apart_and_old_names_stay() -> None:
     plan, data = Plan("a", "bound.yaml"), Dataset.open("plain")
     whole, other = cell(plan, data, 0, Path("r")), cell(plan, data, 1, Path("r"))
+    for source in (whole, other):
+        deployed(source.folder, data, source.folder.name)
     made = [
         whole,
         cell(plan, data, 0, Path("r"), fraction=0.25),
@@ -361,6 +371,8 @@ def test_a_run_folder_tells_shares_and_starts_apart_and_old_names_stay() -> None
     assert len({one.folder.name[-8:] for one in made}) == 5
     assert made[2].folder.name.startswith("a-seed0-0.25-") and made[2].start == whole.folder
     assert re.fullmatch(r"a-seed0-[0-9a-f]{8}", whole.folder.name)
+    deployed(whole.folder, data, "made anew")
+    assert cell(plan, data, 0, Path("r"), start=whole, fraction=0.25).folder != made[2].folder
 
 
 def test_the_second_training_has_a_tenth_of_the_rate_unless_told(started: list[list[str]]) -> None:

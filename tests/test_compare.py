@@ -308,6 +308,8 @@ def test_all_arms_of_a_budget_train_for_the_same_time(tmp_path: Path, minutes: f
         rounding = sum(0.5 * fit["epochs"] / rates[step] for step, fit in fits.items())
         assert seconds == pytest.approx(60 * minutes, abs=rounding + 1e-9)
         assert all(8 <= fit["items"] <= 24 for fit in fits.values())
+        whole = resolve(plan.recipe, plan.overrides)[0].fit  # epochs are given up only where one has no batch
+        assert all(fits[s]["epochs"] >= whole[s]["epochs"] or fits[s]["items"] <= 2 * fits[s]["batch"] for s in fits)
     assert budgeted(plan, dataset, minutes, tmp_path, SILENT) == made
 
 

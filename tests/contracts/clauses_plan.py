@@ -163,7 +163,8 @@ def _others(value: Any, annotation: Any) -> Iterator[Any]:
     elif isinstance(value, float):
         yield from (value * factor + shift for factor, shift in ((0.83, 0.0), (1.17, 0.0), (1.0, 0.17), (1.0, 1.7)))
     elif isinstance(value, str):
-        yield from ("imagenet", f"{value}x", __file__)  # the last for options that name a file
+        # Another network, for options that name one; and, for those that name a file, this one.
+        yield from ("imagenet", f"{value}x", "mit_b0", "resnet18", __file__)
     elif isinstance(value, tuple | list):
         for i, inner in enumerate(value):
             yield from ([*value[:i], other, *value[i + 1 :]] for other in _others(inner, type(inner)))

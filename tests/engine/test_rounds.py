@@ -166,6 +166,19 @@ def test_what_is_noticed_is_averaged_over_an_epoch_and_told(tmp_path: Path, data
     assert heard.lines == ["a, epoch 1: too bright"]
 
 
+class Late(Toy):
+    """A toy of which two parts begin later."""
+
+    def begins(self) -> dict[str, int]:
+        return {"a filter": 1, "a teacher": 2}
+
+
+def test_a_part_that_never_begins_is_told_of(tmp_path: Path, data: Path) -> None:
+    heard = Heard()
+    lab_at(tmp_path / "run", data, recipe(epochs=2), heard).fit("a", partial(Late))
+    assert heard.lines == ["a: a teacher begins with epoch 3, and there are 2: never"]
+
+
 def test_who_notices_nothing_says_nothing(tmp_path: Path, data: Path) -> None:
     lab = lab_at(tmp_path / "run", data)
     lab.fit("a", partial(Toy))

@@ -20,6 +20,7 @@ from eosin.core.values import Batch, Clock
 from eosin.data.dataset import Dataset
 from eosin.data.fraction import fraction_of
 from eosin.data.phantom import CLASSES
+from eosin.engine.device import open_device
 from eosin.engine.lab import EngineLab
 from eosin.engine.workplace import Start, Workplace
 from eosin.parts.cams import Averaged
@@ -115,6 +116,23 @@ class Composed(Toy):
     def __init__(self) -> None:
         super().__init__()
         self.head = Own()  # type: ignore[assignment]
+
+
+class Several(Toy):
+    """A toy with a list of networks, as peers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nets = torch.nn.ModuleList([Own(), Own()])
+
+    def predict(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.stack([net(image) for net in self.nets]).mean(0).softmax(1)
+
+
+def test_each_network_of_a_list_is_compiled() -> None:
+    learner = Several()
+    open_device("fp32").prepare(learner, compiled=True)
+    assert all(net._compiled_call_impl is not None for net in learner.nets)
 
 
 def test_compiled_networks_have_the_same_weights_and_names(tmp_path: Path, data: Path) -> None:

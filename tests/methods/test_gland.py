@@ -216,6 +216,8 @@ def test_the_classifier_begins_with_the_weights_of_xavier(options: dict[str, Any
         {"pool": "max"},
         {"pyramid": ()},
         {"pyramid": (0, 2)},
+        {"pyramid": (16, 2)},
+        {"pyramid": (4, 4)},
         {"fusion": "sum"},
         {"head_rate": 0.0},
         {"seg_loss": "swv"},

@@ -153,6 +153,12 @@ class TestCam:
             Cam(**options)
 
 
+@pytest.mark.parametrize("name", ["cam", "oeem", "gland", "arml", "hamil", "mlps", "tpro", "supervised"])
+def test_an_unknown_encoder_of_the_segmenter_is_refused_before_anything_is_trained(name: str) -> None:
+    with pytest.raises(WrongUse, match="'resnet10' is not known to SMP"):
+        method(name)(seg_encoder="resnet10")
+
+
 def test_supervised_learns_from_the_truth_alone() -> None:
     lab = plan(Supervised())
     assert [(c.kind, c.name) for c in lab.calls] == [("truth", "truth"), ("fit", "segmenter")]

@@ -296,6 +296,7 @@ def test_images_are_resized_for_both_networks() -> None:
         {"pool": "gap", "background": True},
         {"token": "class"},
         {"alpha": 1.1},
+        {"alpha": 1.0, "token": "global_logits"},
         {"side": 0},
         {"distil_weight": 0},
         {"drop_path": 1.0},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eosin.parts import cams
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.cams import Averaged, GradCam, LinearCam, Scaled, Transformed
 from eosin.parts.classifiers import CamClassifier
@@ -194,8 +195,7 @@ def slopes(net: CamClassifier, image: Tensor, k: int, tap: int) -> tuple[list, l
         maps = linear.linear_maps(last[0].tolist(), weights, bias)
         if net.compete == "none":
             return pooling.gap(maps[k])
-        share = pooling.highest_mean(linear.softmax_maps(maps)[k], 0.4)
-        return math.log(share / (1 - share))
+        return linear.tag_logit(pooling.highest_mean(linear.softmax_maps(maps)[k], 0.4))
 
     with torch.no_grad():
         features = net.taps(image[None].double())[tap]
@@ -316,6 +316,16 @@ def test_an_image_does_not_touch_the_maps_of_another() -> None:
         both = GradCam(weigh, 1, TAPS)(learner(), SMALL)
         for i in range(2):
             torch.testing.assert_close(GradCam(weigh, 1, TAPS)(learner(), SMALL[i : i + 1])[0], both[i])
+
+
+def test_gradients_are_taken_of_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(5, 3, 6, 4, generator=torch.Generator().manual_seed(5))
+    net, whole = learner(), GradCam("plus-plus", 1, TAPS)(learner(), images)
+    sizes: list[int] = []
+    monkeypatch.setattr(net, "taps", lambda image, taps=net.taps: sizes.append(len(image)) or taps(image))
+    monkeypatch.setattr(cams, "PIXELS", 2 * 6 * 4 + 1)
+    torch.testing.assert_close(GradCam("plus-plus", 1, TAPS)(net, images), whole)
+    assert sizes == [2, 2, 1]
 
 
 def test_the_last_tap_is_what_is_classified() -> None:

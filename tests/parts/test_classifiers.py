@@ -84,8 +84,9 @@ def test_grad_cam_without_relu_is_the_map_over_its_pixels() -> None:
 def test_competing_logits_are_those_of_the_pooled_probability() -> None:
     net, image = COMPETING().eval(), images()
     maps = 4 * net.maps(image)
-    expected = [[pooling.highest_mean(rows, 0.3) for rows in slow.softmax_maps(one)] for one in maps.tolist()]
-    torch.testing.assert_close(net.logits(maps).sigmoid(), torch.tensor(expected), rtol=1e-4, atol=1e-6)
+    shares = [[pooling.highest_mean(rows, 0.3) for rows in slow.softmax_maps(one)] for one in maps.tolist()]
+    expected = [[slow.tag_logit(share) for share in row] for row in shares]
+    torch.testing.assert_close(net.logits(maps), torch.tensor(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_a_certain_competing_map_has_finite_logits() -> None:
@@ -93,6 +94,15 @@ def test_a_certain_competing_map_has_finite_logits() -> None:
     maps[:, 0] = 1e4
     logits = COMPETING().logits(maps)
     assert logits.isfinite().all() and logits[0, 0] > 5 and (logits[0, 1:] < -5).all()
+
+
+def test_the_surest_mistake_still_teaches() -> None:
+    """A clamp of the probability has no gradient there, and one of the margin of 10 lies behind it."""
+    maps = torch.zeros(1, 2, 4, 4)
+    maps[:, 0] = 10.0
+    net = CamClassifier(2, partial(Small), partial(GAP), partial(SoftMargin), compete="softmax")
+    (gradient,) = torch.autograd.grad(net.loss(net.logits(maps.requires_grad_()), torch.tensor([[0.0, 1.0]])), maps)
+    assert (gradient[:, 0] > 0.01).all() and (gradient[:, 1] < -0.01).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -61,6 +61,7 @@ def test_it_has_the_size_of_the_paper() -> None:
     with torch.device("meta"):
         assert sum(value.numel() for value in MaskTransformer(384, 4).parameters()) == 3_993_992
         assert MaskTransformer(384, 4).blocks[0].attn.num_heads == 6
+        assert MaskTransformer(352, 4).blocks[0].attn.num_heads == 4
 
 
 @torch.no_grad()

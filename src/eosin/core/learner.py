@@ -86,6 +86,13 @@ class Learner(nn.Module):
         """A line on what was noticed in an epoch, by its means, if that is a reason to worry."""
         return None
 
+    def begins(self) -> dict[str, int]:
+        """The epoch, counted from 0, from which on a part of the training is at work, by the part's name.
+
+        A fit that ends before one of them says so.
+        """
+        return {}
+
     def rate(self, name: str) -> float:
         """By what the learning rate of a parameter is multiplied, by its name; e.g. 10 for a new head (ARML, A4)."""
         return 1.0

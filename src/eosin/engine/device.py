@@ -64,8 +64,9 @@ class Device:
             compiled: compile its networks by ``torch.compile``; names of weights stay the same.
         """
         if compiled:
-            for net in learner.children():
-                net.compile()
+            for child in learner.children():  # a list of networks is never called itself
+                for net in child.children() if isinstance(child, (nn.ModuleList, nn.ModuleDict)) else [child]:
+                    net.compile()
         prepared: nn.Module = self.accelerator.prepare_model(learner)
         return prepared
 

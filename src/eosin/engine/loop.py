@@ -83,12 +83,17 @@ class Fit:
             EosinError: if a loss is not finite, naming the term and the batch's items.
             Interrupted: on Ctrl-C or SIGTERM, after a checkpoint.
         """
-        now, team = _State(self), self.device.team
+        now, spec, team = _State(self), self.spec, self.device.team
         saved = Checkpoints(self.folder / CHECKPOINTS)
         now.load(self.name, saved.newest())
         plan = self._plan(now.step)
         if team.leads:
             self.journal.forget(self.name, now.judged)
+        for part, begin in self.learner.begins().items():
+            if begin >= spec.epochs:
+                self.progress.say(
+                    f"{self.name}: {part} begins with epoch {begin + 1}, and there are {spec.epochs}: never"
+                )
         advance = self.progress.start(self.name, plan.steps)
         if now.step:
             advance(now.step, f"goes on after step {now.step}")
@@ -98,7 +103,7 @@ class Fit:
                     self._end_of_epoch(now, interrupts)
                 for batch in loader(self.view, plan, workers(len(self.view))):
                     stop = self._step(now, batch, plan, interrupts)
-                    epoch = f"epoch {now.judged + 1}/{self.spec.epochs}"
+                    epoch = f"epoch {now.judged + 1}/{spec.epochs}"
                     advance(1, f"{epoch} · {now.tally.rate():.0f} img/s · loss {now.tally.total():.3f}")
                     if stop:
                         raise Interrupted(interrupts.number or signal.SIGTERM)

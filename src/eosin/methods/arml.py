@@ -87,6 +87,10 @@ class Relocalized(CamClassifier):
         self.ars = ars(self.encoder.channels[-1])
         self.begin = begin
 
+    def begins(self) -> dict[str, int]:
+        """When the module, if there is anything in it, begins to learn."""
+        return {"activation relocalization (ARS)": self.begin} if [*self.ars.parameters()] else {}
+
     def taps(self, image: Tensor) -> list[Tensor]:
         """Feature maps ``[B, D, h, w]`` at each tap of the encoder, the last one refined."""
         *finer, last = super().taps(image)
@@ -171,6 +175,8 @@ class Arml(FirstStage, SecondStage, Method):
             raise ValueError(f"mask_taps = {list(self.mask_taps)}: name levels up to tap = {self.tap}, each once")
         if self.networks == 1 and not (self.omega == 1 and self.relation == "none"):
             raise ValueError("networks = 1 has no peers: set omega to 1 and relation to 'none', too")
+        if self.networks == 2 and self.omega != 1:
+            raise ValueError("networks = 2 has one peer, with which none can disagree: set omega to 1")
         if self.relation == "structure" and not (self.alpha or self.beta):
             raise ValueError(
                 "alpha and beta are both 0, so that nothing is learnt of relations: set relation to 'none'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
@@ -76,6 +77,10 @@ class LateFilter(Segmenter):
         self.alike = ALIKE()
         self.begin = begin
 
+    def begins(self) -> dict[str, int]:
+        """When the loss begins to filter."""
+        return {"filtered labels (PLF)": self.begin}
+
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``pixels``: the pixel loss against the named mask."""
         logits = self.logits(batch.image)
@@ -132,7 +137,9 @@ class Gland(Attentive, FirstStage, SecondStage, Method):
     seg_width: int = Field(default=512, ge=4)
 
     @model_validator(mode="after")
-    def _weighed_by_a_pyramid(self) -> Self:
+    def _possible(self) -> Self:
+        if any(coarse >= fine for coarse, fine in pairwise(self.pyramid)):
+            raise ValueError(f"pyramid = {list(self.pyramid)}: cells a side, in rising order, each once")
         if self.map_weights == "pyramid" and self.pool not in PYRAMIDS:
             raise ValueError(f"map_weights = 'pyramid' needs pool = 'mpfp' or 'pyramid': {self.pool!r} has none")
         return self

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from torch import Tensor, nn
 
 from eosin.core.artifact import MaskSet, Trained
-from eosin.core.errors import WrongUse
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner
 from eosin.parts.attention.cca import CCA
@@ -35,7 +34,7 @@ from eosin.parts.prototypes.refiner import MaskRefiner
 from eosin.parts.prototypes.seen import Fusion
 from eosin.parts.prototypes.terms import Area
 from eosin.parts.refine import DenseCrf
-from eosin.parts.segmenters import NETS, Net, Pyramid, Segmenter
+from eosin.parts.segmenters import NETS, Net, Pyramid, Segmenter, known_encoder
 
 L = TypeVar("L", bound=Learner)
 Terms = dict[str, tuple[float, Callable[[], nn.Module]]]  # loss terms by name, each with its weight
@@ -207,6 +206,15 @@ class SecondStage(BaseModel):
     seg_scale: float = Field(default=1.0, gt=0, le=4)
     seg_pretrained: str = "none"
 
+    @model_validator(mode="after")
+    def _encoder_of_the_segmenter(self) -> Self:
+        """Refused here, since the network is made when the masks are."""
+        if self.seg_encoder != "resnet38":
+            known_encoder(self.seg_encoder)
+        elif self.seg_net != "pspnet":
+            raise ValueError(f"seg_encoder = 'resnet38' goes with seg_net = 'pspnet', not {self.seg_net!r}")
+        return self
+
     def segmenter(
         self,
         lab: Lab,
@@ -228,17 +236,11 @@ class SecondStage(BaseModel):
         return lab.fit("segmenter", build, masks={name: masks})
 
     def network(self, lab: Lab) -> Callable[[], nn.Module]:
-        """What makes its network.
-
-        Raises:
-            WrongUse: for ResNet-38 with another decoder than that of a PSPNet.
-        """
+        """What makes its network."""
         pretrained = pretrained_from(self.seg_pretrained)
         if self.seg_encoder != "resnet38":
             net = NETS[self.seg_net]
             return partial(net, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained)
-        if self.seg_net != "pspnet":
-            raise WrongUse(f"seg_encoder = 'resnet38' goes with seg_net = 'pspnet', not {self.seg_net!r}")
         encoder = partial(Encoder, self.seg_encoder, STAGES[self.seg_depth], pretrained=pretrained)
         return partial(Pyramid, encoder, len(lab.classes), self.seg_width)
 

@@ -169,6 +169,10 @@ class Distilled(Learner):
         self.scale = scale
         self.mirrored = mirrored
 
+    def begins(self) -> dict[str, int]:
+        """When the tokens begin to learn of the teacher."""
+        return {} if self.teacher is None else {"distillation": self.lesson.begin}
+
     def prepared(self, image: Tensor) -> Tensor:
         """What both networks are shown of images in 0..1: whole patches."""
         return in_patches(resized(self.normalise(image), self.scale), self.student.stride)
@@ -307,6 +311,8 @@ class PdSeg(Method):
             raise ValueError(f"token = {self.token!r} has no teacher: set teacher to 'joint'")
         if self.gate and self.token != "patch":
             raise ValueError(f"token = {self.token!r} learns of no patches: set gate to false")
+        if self.alpha != 0.5 and self.token != "patch":
+            raise ValueError(f"token = {self.token!r} learns of no patches: leave alpha at 0.5")
         if self.background and self.pool == "gap":
             raise ValueError("pool = 'gap' knows no background: set background to false, or pool to 'ngwp_focal'")
         return self

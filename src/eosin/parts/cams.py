@@ -16,6 +16,7 @@ from eosin.core.learner import resized
 Predict = Callable[[Tensor], Tensor]
 Weighing = Literal["mean", "rms", "plus-plus"]
 Scaling = Literal["class", "joint"]
+PIXELS = 16 * 224 * 224  # of images whose gradients are taken at a time
 EPS = 1e-5  # beside a maximum or a root mean square that may be 0
 
 
@@ -147,7 +148,7 @@ class GradCam:
       (Grad-CAM++, Chattopadhay et al. 2018).
 
     Everything is float32, also under autocast, since third powers of small gradients are taken; and it may be called
-    in inference mode, since gradients are recorded here all the same.
+    in inference mode, since gradients are recorded here all the same. What they need is held of a few images at a time.
 
     Args:
         weigh: how gradients become weights of channels.
@@ -163,10 +164,14 @@ class GradCam:
 
     def __call__(self, learner: Tapped, image: Tensor) -> Tensor:
         """Maps ``[B, K, h, w]`` of images ``[B, 3, H, W]``, without a gradient of their own."""
+        few = max(1, PIXELS // image[0, 0].numel())
         with torch.inference_mode(False), torch.autocast(image.device.type, enabled=False):
-            features, gradients = self._gradients(learner, image.clone())
-            with torch.no_grad():
-                return torch.stack([self._map(features, gradient) for gradient in gradients], 1)
+            return torch.cat([self._maps(learner, part) for part in image.clone().split(few)])
+
+    def _maps(self, learner: Tapped, image: Tensor) -> Tensor:
+        features, gradients = self._gradients(learner, image)
+        with torch.no_grad():
+            return torch.stack([self._map(features, gradient) for gradient in gradients], 1)
 
     def _gradients(self, learner: Tapped, image: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
         """The features ``[B, D, h, w]``, and for each class the gradients of its logits, of the same shape.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
 
+EPS = 1e-4  # how near to 0 and 1 a pooled probability may come
 GATES = 10.0  # by what the learning rate of the gates of attention is multiplied (ARML spec, D1 row 3)
 
 
@@ -42,6 +43,8 @@ class CamClassifier(Learner):
             and all are trained by SGD.
         imagenet: whether colours are shifted and scaled as for ImageNet.
     """
+
+    revision: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -94,7 +97,8 @@ class CamClassifier(Learner):
         """Tag logits ``[B, K]`` of class maps."""
         if self.compete == "none":
             return self.pool(maps)  # type: ignore[no-any-return]
-        return torch.logit(self.pool(maps.softmax(1)), eps=1e-4)
+        pooled: Tensor = self.pool(maps.softmax(1))
+        return torch.logit(EPS + (1 - 2 * EPS) * pooled)  # not a clamp, by which the worst mistakes would teach nothing
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``tags``: the tag loss of the pooled maps."""
@@ -111,7 +115,13 @@ class CamClassifier(Learner):
 
 
 class Erasing(Protocol):
-    """Takes from features where their class maps say most, by how far training is: ``[B, D, h, w]`` to the same."""
+    """Takes from features where their class maps say most, by how far training is: ``[B, D, h, w]`` to the same.
+
+    Attributes:
+        begin: the epoch, counted from 0, from which on it does.
+    """
+
+    begin: int
 
     def __call__(self, features: Tensor, maps: Tensor, clock: Clock) -> Tensor:
         """Features of which some are taken."""
@@ -145,6 +155,10 @@ class ErasedClassifier(CamClassifier):
     ) -> None:
         super().__init__(classes, encoder, pool, loss, "none", scale, dropout, head_rate)
         self.erase = erase()
+
+    def begins(self) -> dict[str, int]:
+        """When features begin to be taken."""
+        return {"erasing": self.erase.begin}
 
     def losses(self, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """``tags``: the tag loss of the pooled maps of what is left of the features."""

@@ -22,7 +22,7 @@ class MaskTransformer(nn.Module):
     of a class at a patch is the cosine of both, each projected once more.
 
     Args:
-        channels: D of the features, at least 64; there are ``D / 64`` heads.
+        channels: D of the features; there are ``D / 64`` heads, or the next fewer that divide D.
         classes: K.
         depth: blocks.
         dropout: in the blocks.
@@ -48,7 +48,7 @@ class MaskTransformer(nn.Module):
         super().__init__()
         if norm == "layer" and classes < 3:
             raise WrongUse(f"a layer norm of {classes} classes leaves signs alone; take norm (decoder_norm) 'scale'")
-        heads = max(1, channels // HEAD)
+        heads = max(n for n in range(1, max(1, channels // HEAD) + 1) if channels % n == 0)
         self.project = nn.Linear(channels, channels)
         self.embeddings = nn.Parameter(torch.zeros(1, classes, channels))
         self.blocks = nn.Sequential(

@@ -57,7 +57,9 @@ class SmpNet(nn.Module):
         **settings: Any,
     ) -> None:
         super().__init__()
-        _check_names(encoder, pretrained)
+        known_encoder(encoder)
+        if isinstance(pretrained, str) and pretrained not in ("none", "imagenet"):
+            raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or weights on disk")
         named = encoder.startswith(TIMM)
         fetched = (True if named else "imagenet") if pretrained == "imagenet" else None
         try:
@@ -287,14 +289,16 @@ NETS: Mapping[Net, Callable[..., nn.Module]] = {
 }
 
 
-def _check_names(encoder: str, pretrained: str | Weights) -> None:
-    """Refuse what neither SMP nor timm knows."""
+def known_encoder(encoder: str) -> None:
+    """Refuse what neither SMP nor timm knows.
+
+    Raises:
+        WrongUse: with the nearest name.
+    """
     named, known = encoder.startswith(TIMM), smp.encoders.get_encoder_names()
     if not (timm.is_model(encoder.removeprefix(TIMM)) if named else encoder in known):
         near = nearest(encoder, [*known, *(TIMM + name for name in timm.list_models())])
         raise WrongUse(f"encoder {encoder!r} is not known to {'timm' if named else 'SMP'}{near}")
-    if isinstance(pretrained, str) and pretrained not in ("none", "imagenet"):
-        raise WrongUse(f"pretrained = {pretrained!r}: give none, imagenet or weights on disk")
 
 
 def _as_stored(net: Any, encoder: str) -> tuple[nn.Module, Callable[[], nn.Module]]:

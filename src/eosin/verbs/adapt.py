@@ -186,7 +186,7 @@ def _untouched(one: Cell, data: Dataset, split: str, out: Path) -> Run:
     """A run whose model, which never saw these data, is scored on them once; predictions and score stay in ``out``."""
     origin = _alike(read_run(one.folder, split, one.arm))
     protocol = str(origin.entry["protocol"])
-    place = out / f"{one.folder.name}-on-{digest([data.digest, split, protocol])[:8]}"
+    place = out / f"{one.folder.name}-on-{digest([one.model, data.digest, split, protocol])[:8]}"
     with alone(out / ".lock", lambda: time.sleep(POLL_S)):
         if not place.exists():
             with atomic_folder(place) as made:

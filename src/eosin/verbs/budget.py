@@ -56,7 +56,8 @@ def budgeted(plan: Plan, dataset: Dataset, minutes: float, out: Path, progress: 
                 f"--budget minutes={minutes:g}: not one batch of {plan.name}'s {step}; give {least:.2g} or more"
             )
         passes = math.ceil(wanted / items)
-        epochs = passes if passes > 1 else min(recipe.fit[step]["epochs"], int(wanted // batch))
+        # As many epochs as the recipe has, if each gets a batch: some parts of a training begin with a later one.
+        epochs = max(passes, min(recipe.fit[step]["epochs"], int(wanted // batch)))
         overrides += [f"fit.{step}.epochs={epochs}", f"fit.{step}.items={min(items, round(wanted / epochs))}"]
     return replace(plan, overrides=(*plan.overrides, *overrides))
 

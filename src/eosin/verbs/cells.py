@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eosin.core.fingerprint import digest
+from eosin.core.fingerprint import digest, file_digest
 from eosin.core.lock import alone, taken
 from eosin.core.progress import Progress
 from eosin.data.dataset import Dataset
@@ -64,6 +64,11 @@ class Cell:
         """Whether nothing is left to do: provenance and scores are written last."""
         return (self.folder / "scores.json").is_file() and (self.folder / "provenance.json").is_file()
 
+    @property
+    def model(self) -> str:
+        """Which model a finished run deployed: the digest of its card, where that of its weights is."""
+        return file_digest(self.folder / "model" / "card.json")
+
 
 def cell(plan: Plan, dataset: Dataset, seed: int, out: Path, start: Cell | None = None, fraction: float = 1.0) -> Cell:
     """Plan a run below ``out``, which may begin with the weights of another one and be trained on a share of the items.
@@ -75,7 +80,7 @@ def cell(plan: Plan, dataset: Dataset, seed: int, out: Path, start: Cell | None 
     recipe, method = resolve(plan.recipe, overrides)
     fold = f"-fold{dataset.fold.number}" if dataset.fold else ""
     share = "" if fraction == 1 else f"-{fraction:g}"
-    begun = [] if start is None and fraction == 1 else [fraction, None if start is None else start.folder.name]
+    begun = [] if start is None and fraction == 1 else [fraction, None if start is None else start.model]
     mark = digest([recipe.digest, dataset.digest, *begun])[:8]
     name = re.sub(r"[^a-z0-9.]+", "-", plan.name.lower())[:60].strip("-.") or "arm"
     epochs = sum(recipe.fit[step]["epochs"] * rounds for step, rounds in method.rounds_of().items())

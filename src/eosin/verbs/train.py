@@ -66,6 +66,7 @@ def run(
     from eosin.engine.device import open_team
     from eosin.engine.track import trackers
     from eosin.engine.workplace import Start, Workplace
+    from eosin.parts.backbones.encoder import pretrained_from
     from eosin.parts.backbones.known import terms
 
     resolved, plan = resolve(recipe, overrides)
@@ -87,6 +88,9 @@ def run(
         team.first(lambda: _claim(out, resolved))
         _say_data(resolved, whole, dataset, progress)
         again, listeners = frozenset(redo), tuple(told)
+        for option, source in resolved.options.items():
+            if option.endswith("pretrained"):
+                pretrained_from(source)  # its own step may come hours later
         weights = terms(resolved.options)
         place = Workplace(
             out, dataset, resolved, plan.supervision, progress, again, starting, team, listeners, weights, reuse

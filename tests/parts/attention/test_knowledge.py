@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +51,12 @@ def test_pixels_see_each_other_and_the_tokens() -> None:
     of_pixels, of_tokens = torch.autograd.grad(pixel, (inputs, attention.knowledge))
     assert (of_pixels[0].abs().amax(0) > 0).all() and not of_pixels[1].any()
     assert (of_tokens.abs().amax(1) > 0).all()
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (352, 4), (512, 8)])
+def test_heads_divide_the_channels(channels: int, heads: int) -> None:
+    attention = KnowledgeAttention(torch.zeros(2, 4), channels)
+    assert [block.attn.num_heads for block in attention.blocks] == [heads, heads]
 
 
 def test_given_vectors_do_not_learn_and_are_kept() -> None:

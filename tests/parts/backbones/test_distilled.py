@@ -130,6 +130,8 @@ def test_a_stem_of_convolutions_sees_around_the_centres_of_patches() -> None:
         ({"name": "vit_tiny_patch16_2244"}, "not known to timm"),
         ({"name": "resnet18"}, "is no ViT"),
         ({"name": "deit_tiny_distilled_patch16_224"}, "one class token"),
+        ({"name": "vit_wee_patch16_reg1_gap_256"}, "one class token"),
+        ({"name": "vit_tiny_patch16_224.foo"}, "not known to timm"),
         ({"name": "vit_small_patch14_dinov2", "stem": "conv"}, "no patches of 14 px"),
         ({"stem": "conv", "pretrained": "imagenet"}, "or stem to 'patch'"),
         ({"pretrained": "nothing"}, "give none, imagenet or a WeightFile"),

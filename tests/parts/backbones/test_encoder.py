@@ -63,6 +63,7 @@ def test_taps_choose_levels_and_drop_what_lies_behind() -> None:
     ("settings", "message"),
     [
         ({"name": "resnet81"}, r"'resnet81' is not known to timm \(did you mean 'resnet18'\?\)"),
+        ({"name": "resnet18.foo"}, r"'resnet18\.foo' is not known to timm \(did you mean 'resnet18'\?\)"),
         ({"name": "mit_b7"}, r"'mit_b7' is not known to timm \(did you mean 'mit_b\d'\?\)"),
         ({"name": "xyz"}, r"'xyz' is not known to timm \(known: .* more\)"),
         ({"taps": (7,)}, r"'resnet18' has no feature level 7"),

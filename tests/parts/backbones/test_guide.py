@@ -98,6 +98,7 @@ def test_weights_of_a_file_are_taken_and_others_refused(tmp_path: Path) -> None:
         FrozenGuide("resnet18", 512, pretrained_from(str(tmp_path / "w.pth")))
 
 
-def test_an_unknown_network_names_the_nearest() -> None:
-    with pytest.raises(WrongUse, match="guide 'resnet10' is not known to timm"):
-        FrozenGuide("resnet10", 512)
+@pytest.mark.parametrize("name", ["resnet10", "resnet18.foo"])
+def test_an_unknown_network_names_the_nearest(name: str) -> None:
+    with pytest.raises(WrongUse, match=f"guide '{name}' is not known to timm"):
+        FrozenGuide(name, 512)

@@ -128,6 +128,7 @@ class TestTerms:
                 "pretrained = imagenet (resnet50.tv_in1k): bsd-3-clause",
             ),
             ({"encoder": "nothing", "pretrained": "imagenet"}, "pretrained = imagenet (nothing): not known"),
+            ({"encoder": "resnet18.foo", "pretrained": "imagenet"}, "pretrained = imagenet (resnet18.foo): not known"),
             ({"pretrained": "imagenet"}, "pretrained = imagenet: not known"),
         ],
     )

@@ -6,7 +6,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-HEAD = 64  # channels of a head of attention
+HEAD = 64  # channels of a head of attention, or the next more that divide the map's
 DROP_PATH = 0.1  # share of the images that a branch of a block is left out for in training
 
 
@@ -35,7 +35,7 @@ class KnowledgeAttention(nn.Module):
             self.register_buffer("knowledge", knowledge)
         width = knowledge.shape[1]
         self.project = nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, channels))
-        heads = max(1, channels // HEAD)
+        heads = max(n for n in range(1, max(1, channels // HEAD) + 1) if channels % n == 0)
         self.blocks = nn.Sequential(*(Block(channels, heads, qkv_bias=True, drop_path=DROP_PATH) for _ in range(depth)))
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from eosin.core.errors import WrongUse, nearest
 from eosin.core.learner import Frozen, Normalise
 from eosin.parts.backbones.encoder import WeightFile
-from eosin.parts.backbones.networks import imagenet_weights
+from eosin.parts.backbones.networks import imagenet_weights, in_timm
 from eosin.parts.backbones.weights import load_weights
 
 
@@ -40,7 +40,7 @@ class FrozenGuide(nn.Module):
 
     def __init__(self, name: str, width: int, pretrained: str | WeightFile = "none") -> None:
         super().__init__()
-        if not timm.is_model(name):
+        if not in_timm(name):
             raise WrongUse(f"guide {name!r} is not known to timm{nearest(name, timm.list_models())}")
         whole = partial(timm.create_model, name)
         with torch.random.fork_rng(devices=[]):

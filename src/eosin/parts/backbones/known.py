@@ -10,7 +10,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 
-from eosin.parts.backbones.networks import BORROWED, MITS
+from eosin.parts.backbones.networks import BORROWED, MITS, in_timm
 
 NOT_KNOWN = "not known"
 NVIDIA = "NVIDIA Source Code License for SegFormer: non-commercial, for research or evaluation only"
@@ -128,7 +128,8 @@ def _licence(encoder: str, of_smp: bool) -> str:
     if of_smp and not encoder.startswith("tu-"):
         repository = _repository(encoder)
         return f"the terms of https://huggingface.co/{repository}" if repository else NOT_KNOWN
-    config = timm.get_pretrained_cfg(BORROWED.get(encoder, encoder.removeprefix("tu-")))
+    name = BORROWED.get(encoder, encoder.removeprefix("tu-"))
+    config = timm.get_pretrained_cfg(name) if in_timm(name) else None
     return getattr(config, "license", None) or NOT_KNOWN
 
 

@@ -78,7 +78,7 @@ def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
         return Cut(*(trunk, trunk, whole, trunk.channels, trunk.strides), renamed=renamed, attend=trunk.attend)
     if name in MITS:
         return _mit(name, taps, output_stride)
-    if not timm.is_model(name):
+    if not in_timm(name):
         raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, [*timm.list_models(), *MITS, *BORROWED])}")
     if is_model_in_modules(name, ("vgg",)):
         return _vgg(name, taps, output_stride)
@@ -94,6 +94,12 @@ def cut(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
             f"{found.strides[-1]}; leave it at 32, or tap earlier"
         )
     return found
+
+
+def in_timm(name: str) -> bool:
+    """Whether timm knows the network, and its weights where the name has a tag, as ``resnet18.a1_in1k``."""
+    _, _, tag = name.partition(".")
+    return timm.is_model(name) and (not tag or timm.is_model_pretrained(name))
 
 
 def undilated(name: str, taps: tuple[int, ...], output_stride: int) -> Cut:
@@ -221,7 +227,7 @@ def whole_vit(name: str, side: int, depth: int = 0, drop_path: float = 0.0) -> C
     Raises:
         WrongUse: for a network that is no ViT, has other tokens than one for the class, or no positions.
     """
-    if not timm.is_model(name):
+    if not in_timm(name):
         raise WrongUse(f"encoder {name!r} is not known to timm{nearest(name, timm.list_models('*vit*'))}")
     if not is_model_in_modules(name, ("vision_transformer", "deit")):
         raise WrongUse(f"encoder {name!r} is no ViT; take one, e.g. vit_small_patch16_384")
@@ -230,7 +236,7 @@ def whole_vit(name: str, side: int, depth: int = 0, drop_path: float = 0.0) -> C
     model: Any = timm.create_model(
         name, num_classes=0, img_size=side * patch, dynamic_img_size=True, drop_path_rate=drop_path, **settings
     )
-    if model.num_prefix_tokens != 1 or model.pos_embed is None:
+    if model.num_prefix_tokens != 1 or model.cls_token is None or model.pos_embed is None:
         raise WrongUse(f"encoder {name!r} has not one class token and learnt positions; take vit_small_patch16_384")
     whole = partial(_named, partial(timm.create_model, name))
     return Cut(model, model, whole, [model.embed_dim], [patch], patch, renamed=partial(_regridded, model))
