@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from eosin.core.artifact import MaskSet, Trained
 from eosin.core.lab import Lab
 from eosin.core.values import Batch, Clock
-from eosin.methods.method import FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import FirstStage, Glass, Ingredient, Method, SecondStage
 from eosin.parts.attention.criss_cross import CrissCross
 from eosin.parts.attention.reactivation import ReactivationGate
 from eosin.parts.cams import GradCam, Mapped, Scaled
@@ -24,7 +24,6 @@ from eosin.parts.losses.srm import SRM
 from eosin.parts.losses.swv import SWV
 from eosin.parts.peers import Peers
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import Net
 
 
@@ -112,7 +111,7 @@ class SignedCam:
         return learner.maps(image).float()
 
 
-class Arml(FirstStage, SecondStage, Method):
+class Arml(FirstStage, Glass, SecondStage, Method):
     """Maps of re-activated features, and three networks that vote for pixels and compare how images relate.
 
     Idea:
@@ -155,8 +154,6 @@ class Arml(FirstStage, SecondStage, Method):
     ars_begin: int = Field(default=2, ge=0)
     head_rate: PositiveFloat = 1.0
     mask_taps: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    white: float = Field(default=0.0, ge=0, lt=255)
-    white_size: int = Field(default=50, ge=1)
     networks: int = Field(default=3, ge=1)
     vote_weight: PositiveFloat = 0.8
     omega: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["inf"] = 2.0
@@ -225,7 +222,7 @@ class Arml(FirstStage, SecondStage, Method):
             maker=partial(Scaled, self.averaged(), "joint"),
             merge=self.merge,
             band=self.band,
-            steps=(partial(WhitePixels, self.white, self.white_size),) if self.white else (),
+            steps=self.glass(),
         )
         return lab.label(name, classifier, rule)
 

@@ -9,14 +9,13 @@ from pydantic import Field, model_validator
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import FirstStage, Glass, Ingredient, Method, SecondStage
 from eosin.parts.cams import GradCam, Scaled
 from eosin.parts.classifiers import CamClassifier
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import WhitePixels
 
 
-class GradCamPlusPlus(FirstStage, SecondStage, Method):
+class GradCamPlusPlus(FirstStage, Glass, SecondStage, Method):
     """Classifier, class maps by its gradients (Grad-CAM++, Grad-CAM), pseudo masks, segmenter.
 
     Idea:
@@ -52,8 +51,6 @@ class GradCamPlusPlus(FirstStage, SecondStage, Method):
     weights: Literal["grad-cam++", "grad-cam"] = "grad-cam++"
     map_tap: int | None = Field(default=None, ge=0)
     scaling: Literal["none", "class", "joint"] = "joint"
-    white: float = Field(default=0.0, ge=0, lt=255)
-    white_size: int = Field(default=50, ge=1)
 
     @model_validator(mode="after")
     def _on_the_way(self) -> Self:
@@ -73,6 +70,6 @@ class GradCamPlusPlus(FirstStage, SecondStage, Method):
             maker=maker if self.scaling == "none" else partial(Scaled, maker, self.scaling),
             merge=self.merge,
             band=self.band,
-            steps=(partial(WhitePixels, self.white, self.white_size),) if self.white else (),
+            steps=self.glass(),
         )
         return self.segmenter(lab, lab.label("pseudo", classifier, rule))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
 from eosin.core.values import Batch, Clock
-from eosin.methods.method import Attentive, Crf, FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import Attentive, Crf, FirstStage, Glass, Ingredient, Method, SecondStage
 from eosin.parts.backbones.encoder import Encoder
 from eosin.parts.cams import EPS, Transformed
 from eosin.parts.classifiers import CamClassifier, Features
@@ -24,7 +24,6 @@ from eosin.parts.losses.swv import SWV
 from eosin.parts.peers import Peers
 from eosin.parts.pooling.mpfp import MPFP
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import Net
 
 
@@ -106,7 +105,7 @@ class ExitMaps:
         return learner.shown(image)
 
 
-class Hamil(Attentive, FirstStage, Crf, SecondStage, Method):
+class Hamil(Attentive, FirstStage, Crf, Glass, SecondStage, Method):
     """Maps of several exits and random views; three networks trained on them vote for pixels and teach each other.
 
     Idea:
@@ -153,8 +152,6 @@ class Hamil(Attentive, FirstStage, Crf, SecondStage, Method):
     averaging: Literal["random", "fixed"] = "random"
     transforms: int = Field(default=20, ge=1)
     spread: float = Field(default=0.25, ge=0, lt=1)
-    white: float = Field(default=0.0, ge=0, lt=255)
-    white_size: int = Field(default=50, ge=1)
     seg_net: Net = "deeplabv3plus"
     seg_width: int = Field(default=256, ge=4)
     omega: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["inf"] = 2.0
@@ -184,14 +181,13 @@ class Hamil(Attentive, FirstStage, Crf, SecondStage, Method):
         """Classifier, masks, three networks."""
         build = self.classifier(lab, Exits, *self.exits, compete=self.compete, block=self.block)
         classifier = lab.fit("classifier", build)
-        glass = (partial(WhitePixels, self.white, self.white_size),) if self.white else ()
         rule = partial(
             RefinedArgmax,
             source=partial(ExitMaps),
             maker=partial(Transformed, self.transforms, self.spread) if self.averaging == "random" else self.averaged(),
             merge=self.merge,
             band=self.band,
-            steps=(*self.refinement(), *glass),
+            steps=(*self.refinement(), *self.glass()),
         )
         pseudo = lab.label("pseudo", classifier, rule)
         peers = partial(

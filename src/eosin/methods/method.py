@@ -33,7 +33,7 @@ from eosin.parts.prototypes.network import PrototypeNet
 from eosin.parts.prototypes.refiner import MaskRefiner
 from eosin.parts.prototypes.seen import Fusion
 from eosin.parts.prototypes.terms import Area
-from eosin.parts.refine import DenseCrf
+from eosin.parts.refine import DenseCrf, WhitePixels
 from eosin.parts.segmenters import NETS, Net, Pyramid, Segmenter, known_encoder
 
 L = TypeVar("L", bound=Learner)
@@ -243,6 +243,17 @@ class SecondStage(BaseModel):
             return partial(net, len(lab.classes), self.seg_encoder, self.seg_depth, self.seg_width, pretrained)
         encoder = partial(Encoder, self.seg_encoder, STAGES[self.seg_depth], pretrained=pretrained)
         return partial(Pyramid, encoder, len(lab.classes), self.seg_width)
+
+
+class Glass(BaseModel):
+    """Options of leaving out of pseudo masks what is white, which is glass, for methods to derive from."""
+
+    white: float = Field(default=0.0, ge=0, lt=255)
+    white_size: int = Field(default=50, ge=1)
+
+    def glass(self) -> tuple[partial[WhitePixels], ...]:
+        """What makes the step that does: one or none."""
+        return (partial(WhitePixels, self.white, self.white_size),) if self.white else ()
 
 
 class Crf(BaseModel):

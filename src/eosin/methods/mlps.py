@@ -11,16 +11,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from eosin.core.artifact import MaskSet, Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import ALIKE, FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import ALIKE, FirstStage, Glass, Ingredient, Method, SecondStage
 from eosin.parts.attention.dropout_attention import DropoutAttention
 from eosin.parts.cams import GradCam, Scaled
 from eosin.parts.classifiers import CamClassifier, ErasedClassifier
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import ManyMasksSegmenter, Net
 
 
-class Mlps(FirstStage, SecondStage, Method):
+class Mlps(FirstStage, Glass, SecondStage, Method):
     """Progressive dropout attention in the classifier, pseudo masks of several layers, a segmenter taught by all.
 
     Idea:
@@ -61,8 +60,6 @@ class Mlps(FirstStage, SecondStage, Method):
     pda_least: float = Field(default=0.65, ge=0, le=1)
     map_taps: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(2, 3, 4), min_length=1)
     mask_weights: tuple[NonNegativeFloat, ...] = (0.2, 0.2, 0.6)
-    white: float = Field(default=0.0, ge=0, lt=255)
-    white_size: int = Field(default=50, ge=1)
     seg_net: Net = "deeplabv3plus"
     seg_width: int = Field(default=256, ge=4)
 
@@ -94,6 +91,6 @@ class Mlps(FirstStage, SecondStage, Method):
             maker=partial(Scaled, self.averaged(), "joint"),
             merge=self.merge,
             band=self.band,
-            steps=(partial(WhitePixels, self.white, self.white_size),) if self.white else (),
+            steps=self.glass(),
         )
         return lab.label(f"pseudo-{tap}", classifier, rule)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
 from eosin.core.artifact import Trained
 from eosin.core.lab import Lab
-from eosin.methods.method import FirstStage, Ingredient, Method, SecondStage
+from eosin.methods.method import FirstStage, Glass, Ingredient, Method, SecondStage
 from eosin.parts.cams import LinearCam, Scaled
 from eosin.parts.classifiers import ReactivatedClassifier
 from eosin.parts.losses.reactivation import Reactivation
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import Constant, WhitePixels
+from eosin.parts.refine import Constant
 
 
-class ReCam(FirstStage, SecondStage, Method):
+class ReCam(FirstStage, Glass, SecondStage, Method):
     """Classifier, a second one on what its maps show, re-activated maps, pseudo masks, segmenter.
 
     Idea:
@@ -58,8 +58,6 @@ class ReCam(FirstStage, SecondStage, Method):
     slow: float = Field(default=0.1, gt=0, le=1)
     product: Literal["agreed", "printed"] = "agreed"
     background: float = Field(default=0.0, ge=0, lt=1)
-    white: float = Field(default=0.0, ge=0, lt=255)
-    white_size: int = Field(default=50, ge=1)
 
     def plan(self, lab: Lab) -> Trained:
         """Classifier, the same with a second one, masks, segmenter."""
@@ -67,20 +65,13 @@ class ReCam(FirstStage, SecondStage, Method):
         plain = lab.fit("classifier", build)
         build = partial(build, reactivation=self.reactivation, slow=self.slow, product=self.product)
         recam = lab.fit("recam", build, start=plain)
+        constant = (partial(Constant, self.background),) if self.background else ()
         rule = partial(
             RefinedArgmax,
             source=partial(LinearCam),
             maker=partial(Scaled, self.averaged(), "class"),
             merge=self.merge,
             band=self.band,
-            steps=tuple(self._no_tissue()),
+            steps=(*constant, *self.glass()),
         )
         return self.segmenter(lab, lab.label("pseudo", recam, rule))
-
-    def _no_tissue(self) -> list[partial[Any]]:
-        steps: list[partial[Any]] = []
-        if self.background:
-            steps.append(partial(Constant, self.background))
-        if self.white:
-            steps.append(partial(WhitePixels, self.white, self.white_size))
-        return steps

@@ -18,7 +18,7 @@ from eosin.core.fingerprint import file_digest
 from eosin.core.lab import Lab
 from eosin.core.learner import Learner, Normalise, resized
 from eosin.core.values import Batch, Clock
-from eosin.methods.method import Ingredient, Method, SecondStage, heed_stages
+from eosin.methods.method import Glass, Ingredient, Method, SecondStage, heed_stages
 from eosin.parts.attention.knowledge import KnowledgeAttention
 from eosin.parts.backbones.encoder import Encoder, WeightFile, pretrained_from
 from eosin.parts.backbones.weights import read_weights
@@ -29,7 +29,6 @@ from eosin.parts.pooling.gap import GAP
 from eosin.parts.pooling.highest import HighestMean
 from eosin.parts.prototypes.head import PrototypeHead
 from eosin.parts.pseudo import RefinedArgmax
-from eosin.parts.refine import WhitePixels
 from eosin.parts.segmenters import Net
 
 LABELS, KNOWLEDGE = "labels", "knowledge"  # the entries of a file of texts
@@ -188,7 +187,7 @@ class ShownMaps:
         return learner.shown(image)
 
 
-class Tpro(SecondStage, Method):
+class Tpro(Glass, SecondStage, Method):
     """Maps by likeness to vectors of the classes' names and to what is known of them, pseudo masks, segmenter.
 
     Idea:
@@ -240,7 +239,6 @@ class Tpro(SecondStage, Method):
     map_views: Literal[1, 2, 4, 8] = 2
     merge: bool = True
     band: float = Field(default=0.0, ge=0, lt=1)
-    white: float = Field(default=0.0, ge=0, lt=255)
     white_size: int = Field(default=80, ge=1)
     seg_net: Net = "segformer"
     seg_encoder: str = "mit_b3"
@@ -284,6 +282,6 @@ class Tpro(SecondStage, Method):
             maker=partial(Averaged, views=self.map_views),
             merge=self.merge,
             band=self.band,
-            steps=(partial(WhitePixels, self.white, self.white_size),) if self.white else (),
+            steps=self.glass(),
         )
         return self.segmenter(lab, lab.label("pseudo", classifier, rule))
