@@ -185,3 +185,20 @@ def test_a_loaded_resnet38_is_held_where_it_is_cut_and_one_from_scratch_learns_w
         made = made.args[0] if name == "oeem" else made
         assert (made.func is Held) is held
         assert not held or made.args[1] == ("conv1a", "b2")
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "options", "begins"),
+    [
+        ("arml", "classifier", {"ars_begin": 3}, {"activation relocalization (ARS)": 3}),
+        ("arml", "classifier", {"attention": "none", "reactivation": False}, {}),
+        ("mlps", "classifier", {"pda_begin": 4}, {"erasing": 4}),
+        ("gland", "segmenter", {"filter_begin": 2, "seg_width": 8}, {"filtered labels (PLF)": 2}),
+        ("pdseg", "segmenter", {"distil_begin": 2}, {"distillation": 2}),
+        ("pdseg", "segmenter", {"token": "none"}, {}),
+    ],
+)
+def test_a_learner_tells_what_begins_later(name: str, step: str, options: dict, begins: dict[str, int]) -> None:
+    build = plan(method(name)(**options)).call(step).build
+    with torch.device("meta"):
+        assert build().begins() == begins
